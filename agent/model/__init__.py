@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an administrator means: the configuration document, its rules and its faults. Pure data, no I/O."""
+
+from agent.model.document import (
+    VERSION,
+    Backend,
+    Configuration,
+    Farm,
+    Link,
+    System,
+    TcpCheck,
+)
+from agent.model.faults import Fault, Invalid, pointer
+from agent.model.rules import MANAGEMENT_PORT, unreachable
+from agent.model.text import MAX_BYTES, Change, canonical, difference, digest, parse, validate
+
+__all__ = [
+    "MANAGEMENT_PORT",
+    "MAX_BYTES",
+    "VERSION",
+    "Backend",
+    "Change",
+    "Configuration",
+    "Farm",
+    "Fault",
+    "Invalid",
+    "Link",
+    "System",
+    "TcpCheck",
+    "canonical",
+    "difference",
+    "digest",
+    "parse",
+    "pointer",
+    "unreachable",
+    "validate",
+]

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The configuration document, version 1.
+
+Titles, descriptions, units and ranges stand here once: the API's schema, the GUI's forms and the reference in
+`docs/` are made from them.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from agent.model.types import Address, HostAddress, Hostname, InterfaceAddress, LinkName, Name, Port
+
+VERSION = 1
+
+Protocol = Literal["tcp", "udp"]
+Forwarding = Literal["dnat", "snat"]
+Scheduler = Literal["round-robin", "weighted"]
+BackendState = Literal["enabled", "drain"]
+
+Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False, json_schema_extra={"unit": "s"})]
+
+
+class _Part(BaseModel):
+    """What all parts of the document share: unknown fields are faults, nothing is coerced, nothing changes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class System(_Part):
+    """The appliance itself."""
+
+    hostname: Hostname = Field(
+        default="sluice",
+        title="Host name",
+        description="The appliance's name: lower-case letters, digits, hyphens, dots.",
+    )
+
+
+class Link(_Part):
+    """How a network link gets its addresses."""
+
+    dhcp: bool = Field(
+        default=False,
+        title="DHCP",
+        description="Ask a DHCP server for an IPv4 address, and accept IPv6 router advertisements.",
+    )
+    addresses: list[InterfaceAddress] = Field(
+        default_factory=list,
+        max_length=64,
+        title="Addresses",
+        description="The link's own addresses with their prefix length, such as 192.0.2.1/24.",
+    )
+    gateways: list[HostAddress] = Field(
+        default_factory=list,
+        max_length=2,
+        title="Default gateways",
+        description="At most one for each IP family; each in a network of this link.",
+    )
+
+
+class TcpCheck(_Part):
+    """A backend is well when it accepts a TCP connection in time."""
+
+    type: Literal["tcp"] = Field(default="tcp", title="Type", description="The kind of check.")
+    interval: Seconds = Field(default=5.0, title="Interval", description="Time from the start of one try to the next.")
+    timeout: Seconds = Field(default=2.0, title="Timeout", description="A try that takes longer has failed.")
+    rise: int = Field(
+        default=2,
+        ge=1,
+        le=100,
+        title="Rise",
+        description="Tries that must succeed in a row to bring a backend back.",
+    )
+    fall: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        title="Fall",
+        description="Tries that must fail in a row to take a backend out.",
+    )
+    port: Port | None = Field(
+        default=None,
+        title="Port",
+        description="The port to try; by default the backend's, else the farm's first.",
+    )
+
+
+class Backend(_Part):
+    """A server that a farm sends connections to."""
+
+    address: HostAddress = Field(title="Address", description="The server's IP address.")
+    port: Port | None = Field(
+        default=None,
+        title="Port",
+        description="The server's port; by default the port that the client asked for.",
+    )
+    weight: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        title="Weight",
+        description="Its share among the farm's backends; used by `weighted`.",
+    )
+    state: BackendState = Field(
+        default="enabled",
+        title="State",
+        description="`enabled` takes connections; `drain` finishes those it has and takes no new ones.",
+    )
+
+
+class Farm(_Part):
+    """A balanced service: its virtual addresses, protocols and ports, and the backends that answer."""
+
+    enabled: bool = Field(
+        default=True,
+        title="Enabled",
+        description="A farm that is not enabled keeps its settings and serves nobody.",
+    )
+    addresses: list[HostAddress] = Field(
+        min_length=1,
+        max_length=64,
+        title="Virtual addresses",
+        description="The addresses that clients connect to.",
+    )
+    protocols: list[Protocol] = Field(
+        default=["tcp"], min_length=1, max_length=2, title="Protocols", description="What is balanced."
+    )
+    ports: list[Port] = Field(
+        min_length=1, max_length=64, title="Ports", description="The ports that clients connect to."
+    )
+    forwarding: Forwarding = Field(
+        default="dnat",
+        title="Forwarding",
+        description="`dnat`: backends see the client's address and answer through the appliance. "
+        "`snat`: backends see the appliance's address.",
+    )
+    scheduler: Scheduler = Field(
+        default="round-robin",
+        title="Scheduler",
+        description="`round-robin`: each backend in turn. `weighted`: in turn, by weight, smoothly interleaved.",
+    )
+    checks: list[TcpCheck] = Field(
+        default_factory=list,
+        max_length=8,
+        title="Checks",
+        description="A backend is well when all of them say so.",
+    )
+    backends: dict[Name, Backend] = Field(
+        default_factory=dict, max_length=256, title="Backends", description="The servers, by name."
+    )
+
+    @field_validator("addresses", "protocols", "ports")
+    @classmethod
+    def _no_duplicates(cls, values: list[object]) -> list[object]:
+        if len(set(values)) != len(values):
+            raise PydanticCustomError("duplicate", "names the same value twice; each may stand once")
+        return values
+
+    @property
+    def family(self) -> Literal[4, 6]:
+        """The IP family of the farm, that of its first virtual address."""
+        return self.addresses[0].version
+
+    def target_port(self, backend: Backend, check: TcpCheck) -> int:
+        """The port that `check` tries on `backend`."""
+        return check.port or backend.port or self.ports[0]
+
+
+class Configuration(_Part):
+    """Everything an administrator means; the unit that is validated, committed and rolled back."""
+
+    version: Literal[1] = Field(default=1, title="Version", description="Version of the document's schema.")
+    system: System = Field(default_factory=System, title="System")
+    links: dict[LinkName, Link] = Field(
+        default_factory=dict,
+        max_length=64,
+        title="Links",
+        description="Network links by the kernel's name. Without any, the first Ethernet link uses DHCP.",
+    )
+    farms: dict[Name, Farm] = Field(
+        default_factory=dict, max_length=10_000, title="Farms", description="Balanced services by name."
+    )
+
+    def virtual_addresses(self) -> set[Address]:
+        """Every virtual address of an enabled farm."""
+        return {address for farm in self.farms.values() if farm.enabled for address in farm.addresses}

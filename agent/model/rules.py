@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rules that need more than one field: each is a function from the document to the faults it finds."""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network
+
+from agent.model.document import Configuration
+from agent.model.faults import Fault, pointer
+from agent.model.types import Address
+
+MANAGEMENT_PORT = 443
+"""The port of the GUI and API on the appliance's own addresses; no farm can take it."""
+
+Network = IPv4Network | IPv6Network
+
+
+def faults(config: Configuration) -> Iterator[Fault]:
+    """Every fault of a document whose fields are each well-formed."""
+    for rule in _RULES:
+        yield from rule(config)
+
+
+def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[Fault]:
+    """A fault for each virtual address that lies in none of `networks`, those of the appliance's links."""
+    known = list(networks)
+    words = ", ".join(str(network) for network in known) or "none"
+    for name, farm in config.farms.items():
+        if not farm.enabled:
+            continue
+        for index, address in enumerate(farm.addresses):
+            if not any(address in network for network in known):
+                yield Fault(
+                    pointer("farms", name, "addresses", index),
+                    f"{address} is in no network of a link ({words}); "
+                    "use an address of one of them, or give a link an address in its network",
+                )
+
+
+def _families(config: Configuration) -> Iterator[Fault]:
+    for name, farm in config.farms.items():
+        for index, address in enumerate(farm.addresses):
+            if address.version != farm.family:
+                yield Fault(
+                    pointer("farms", name, "addresses", index),
+                    f"{address} is IPv{address.version}, the farm's first address is IPv{farm.family}; "
+                    "make a farm for each family",
+                )
+        for backend_name, backend in farm.backends.items():
+            if backend.address.version != farm.family:
+                yield Fault(
+                    pointer("farms", name, "backends", backend_name, "address"),
+                    f"{backend.address} is IPv{backend.address.version}, the farm is IPv{farm.family}; "
+                    "use a backend of the same family",
+                )
+
+
+def _overlaps(config: Configuration) -> Iterator[Fault]:
+    taken: dict[tuple[Address, str, int], str] = {}
+    for name, farm in sorted(config.farms.items()):
+        if not farm.enabled:
+            continue
+        for index, address in enumerate(farm.addresses):
+            for protocol in farm.protocols:
+                for port in farm.ports:
+                    other = taken.setdefault((address, protocol, port), name)
+                    if other != name:
+                        yield Fault(
+                            pointer("farms", name, "addresses", index),
+                            f"{address} {protocol} port {port} is already served by farm {other}; "
+                            "use another address or port",
+                        )
+
+
+def _backends(config: Configuration) -> Iterator[Fault]:
+    virtual = config.virtual_addresses()
+    for name, farm in config.farms.items():
+        seen: dict[tuple[Address, int | None], str] = {}
+        for backend_name, backend in sorted(farm.backends.items()):
+            where = pointer("farms", name, "backends", backend_name, "address")
+            other = seen.setdefault((backend.address, backend.port), backend_name)
+            if other != backend_name:
+                yield Fault(where, f"is the same server and port as backend {other}; remove one, or change its port")
+            if backend.address in virtual:
+                yield Fault(where, f"{backend.address} is a virtual address of the appliance; use the server's own")
+
+
+def _checks(config: Configuration) -> Iterator[Fault]:
+    for name, farm in config.farms.items():
+        for index, check in enumerate(farm.checks):
+            if check.timeout > check.interval:
+                yield Fault(
+                    pointer("farms", name, "checks", index, "timeout"),
+                    f"{check.timeout:g} s is longer than the interval of {check.interval:g} s; "
+                    "make it at most the interval",
+                )
+            if "tcp" not in farm.protocols and check.port is None:
+                yield Fault(
+                    pointer("farms", name, "checks", index, "port"),
+                    "is needed: the farm does not serve TCP, so say which TCP port of the backend to try",
+                )
+
+
+def _links(config: Configuration) -> Iterator[Fault]:
+    owner: dict[Address, str] = {}
+    for name, link in sorted(config.links.items()):
+        for index, interface in enumerate(link.addresses):
+            other = owner.setdefault(interface.ip, name)
+            if other != name or interface.ip in [earlier.ip for earlier in link.addresses[:index]]:
+                yield Fault(
+                    pointer("links", name, "addresses", index),
+                    f"{interface.ip} is already an address of link {other}; each address may stand once",
+                )
+        for index, gateway in enumerate(link.gateways):
+            networks = [interface.network for interface in link.addresses]
+            if not any(gateway in network for network in networks):
+                yield Fault(
+                    pointer("links", name, "gateways", index),
+                    f"{gateway} is in no network of the link; give the link an address in the gateway's network",
+                )
+            if gateway.version in [earlier.version for earlier in link.gateways[:index]]:
+                yield Fault(
+                    pointer("links", name, "gateways", index),
+                    f"is a second IPv{gateway.version} gateway of the link; one for each family",
+                )
+
+
+def _management(config: Configuration) -> Iterator[Fault]:
+    own = {interface.ip: name for name, link in config.links.items() for interface in link.addresses}
+    for name, farm in config.farms.items():
+        if not farm.enabled or "tcp" not in farm.protocols or MANAGEMENT_PORT not in farm.ports:
+            continue
+        for index, address in enumerate(farm.addresses):
+            if address in own:
+                yield Fault(
+                    pointer("farms", name, "addresses", index),
+                    f"TCP port {MANAGEMENT_PORT} of {address}, the address of link {own[address]}, belongs to the GUI; "
+                    "use another virtual address or port",
+                )
+
+
+def _placed(config: Configuration) -> Iterator[Fault]:
+    # With DHCP anywhere the networks are known at run time only; the controller asks `unreachable` then.
+    if config.links and not any(link.dhcp for link in config.links.values()):
+        networks = [interface.network for link in config.links.values() for interface in link.addresses]
+        yield from unreachable(config, networks)
+
+
+_RULES = (_families, _overlaps, _backends, _checks, _links, _management, _placed)

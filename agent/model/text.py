@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The document as text: parsing with every fault, the canonical form, and differences."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from agent.model.document import Configuration
+from agent.model.faults import Fault, Invalid, pointer
+from agent.model.rules import faults as rule_faults
+
+MAX_BYTES = 32 * 1024 * 1024
+"""The largest document that is read: 10 000 farms of 10 backends take a third of it."""
+
+MAX_FAULTS = 100
+"""A document that is wrong throughout is told so by its first hundred faults."""
+
+
+def parse(text: bytes | str) -> Configuration:
+    """Read a JSON document.
+
+    Raises Invalid with every fault: too large, not JSON, a name given twice in an object, and all that `validate` finds.
+    """
+    if len(text) > MAX_BYTES:
+        raise Invalid([Fault("", f"is larger than {MAX_BYTES} bytes")])
+    try:
+        content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise Invalid([Fault("", f"is not UTF-8 text (byte {error.start})")]) from None
+    except json.JSONDecodeError as error:
+        words = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise Invalid([Fault("", words)]) from None
+    except RecursionError:
+        raise Invalid([Fault("", "is nested too deeply")]) from None
+    except ValueError as error:
+        raise Invalid([Fault("", f"is not a JSON document: {error}")]) from None
+    return validate(content)
+
+
+def validate(content: object) -> Configuration:
+    """Make a Configuration of parsed JSON. Raises Invalid with every fault."""
+    try:
+        config = Configuration.model_validate(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=True, include_input=True)
+        raise Invalid(_fault(detail) for detail in details[:MAX_FAULTS]) from None
+    found = list(rule_faults(config))
+    if found:
+        raise Invalid(found[:MAX_FAULTS])
+    return config
+
+
+def canonical(config: Configuration) -> bytes:
+    """The one byte sequence of a document: every field, keys sorted, no spaces. Equal documents give equal bytes."""
+    return json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
+
+
+def digest(config: Configuration) -> str:
+    """SHA-256 of the canonical form, in hexadecimal."""
+    return hashlib.sha256(canonical(config)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference of two documents: at `pointer`, `before` became `after` (None where there was or is nothing)."""
+
+    pointer: str
+    kind: Literal["added", "removed", "changed"]
+    before: Any
+    after: Any
+
+
+def difference(before: Configuration, after: Configuration) -> list[Change]:
+    """What must change to get from one document to the other, in the order of the document's paths."""
+    return list(_walk((), before.model_dump(mode="json"), after.model_dump(mode="json")))
+
+
+def _walk(path: tuple[str, ...], before: Any, after: Any) -> Iterator[Change]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(before.keys() | after.keys()):
+            where = (*path, key)
+            if key not in before:
+                yield Change(pointer(*where), "added", None, after[key])
+            elif key not in after:
+                yield Change(pointer(*where), "removed", before[key], None)
+            else:
+                yield from _walk(where, before[key], after[key])
+    elif before != after:
+        yield Change(pointer(*path), "changed", before, after)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice in one object")
+    return content
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+_NAME_RULE = "use lower-case letters, digits and hyphens, 1 to 63 characters, no hyphen at the ends"
+_PLAIN_WORDS = {
+    "extra_forbidden": "is not a field of the document; remove it or correct its name",
+    "missing": "is missing; it must be given",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+
+
+def _fault(detail: ErrorDetails) -> Fault:
+    loc = [part for part in detail["loc"] if part != "[key]"]
+    kind = detail["type"]
+    context = detail.get("ctx", {})
+    if kind in _PLAIN_WORDS:
+        words = _PLAIN_WORDS[kind]
+    elif kind in ("greater_than_equal", "less_than_equal"):
+        bound = f"at least {context['ge']:g}" if "ge" in context else f"at most {context['le']:g}"
+        words = f"must be {bound}, not {_short(detail['input'])}"
+    elif kind == "string_pattern_mismatch":
+        words = f"{_short(detail['input'])} is not a valid name; {_NAME_RULE}"
+    elif kind == "too_short":
+        words = f"needs at least {context['min_length']}"
+    elif kind in ("too_long", "string_too_long"):
+        words = f"has too many; at most {context['max_length']}"
+    elif kind == "literal_error":
+        words = f"{_short(detail['input'])} is not possible here; use {context['expected']}"
+    elif loc == ["version"]:
+        words = "is a version that this software does not know"
+    elif kind.startswith("address") or kind == "interface":
+        words = f"{_short(detail['input'])} {detail['msg']}"
+    else:
+        words = detail["msg"]
+    return Fault(pointer(*loc), words)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The scalar types of the document: names, addresses, networks, ports."""
+
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from typing import Annotated, Any
+
+from pydantic import Field, PlainSerializer, PlainValidator, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+LINK_PATTERN = r"^[a-z][a-z0-9_.-]{0,14}$"
+HOSTNAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,7}$"
+
+
+def _host_address(value: Any) -> Address:
+    if isinstance(value, IPv4Address | IPv6Address):
+        address: Address = value
+    else:
+        try:
+            if not isinstance(value, str) or "%" in value:
+                raise ValueError
+            address = ip_address(value)
+        except ValueError:
+            raise PydanticCustomError(
+                "address", "is not an IP address; write it like 192.0.2.10 or 2001:db8::10"
+            ) from None
+    if address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local:
+        raise PydanticCustomError(
+            "address_kind",
+            "is a special address (unspecified, loopback, link-local or multicast); use a host's own",
+        )
+    if isinstance(address, IPv4Address) and (int(address) >> 24 == 0 or int(address) >> 28 == 15):
+        raise PydanticCustomError("address_kind", "lies in a reserved range (0.0.0.0/8 or 240.0.0.0/4)")
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        raise PydanticCustomError("address_kind", "is an IPv4-mapped IPv6 address; write the IPv4 address itself")
+    return address
+
+
+def _interface(value: Any) -> Interface:
+    if isinstance(value, IPv4Interface | IPv6Interface):
+        return value
+    try:
+        if not isinstance(value, str) or "/" not in value or "%" in value:
+            raise ValueError
+        interface = ip_interface(value)
+    except ValueError:
+        raise PydanticCustomError(
+            "interface",
+            "is not an address with its prefix length; write it like 192.0.2.1/24 or 2001:db8::1/64",
+        ) from None
+    _host_address(str(interface.ip))
+    whole = interface.network.num_addresses > 2 and interface.version == 4
+    if whole and interface.ip in (interface.network.network_address, interface.network.broadcast_address):
+        raise PydanticCustomError("interface", "is the network or broadcast address of its network; use a host's")
+    return interface
+
+
+HostAddress = Annotated[
+    Address,
+    PlainValidator(_host_address),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
+]
+InterfaceAddress = Annotated[
+    Interface,
+    PlainValidator(_interface),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}),
+]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+LinkName = Annotated[str, StringConstraints(pattern=LINK_PATTERN)]
+Hostname = Annotated[str, StringConstraints(pattern=HOSTNAME_PATTERN, max_length=253)]
+Port = Annotated[int, Field(ge=1, le=65535)]
