@@ -24,7 +24,7 @@ MAX_FAULTS = 100
 def parse(text: bytes | str) -> Configuration:
     """Read a JSON document.
 
-    Raises Invalid with every fault: too large, not JSON, a name given twice in an object, and all that `validate` finds.
+    Raises Invalid with every fault: too large, not JSON, a name twice in an object, and all that `validate` finds.
     """
     if len(text) > MAX_BYTES:
         raise Invalid([Fault("", f"is larger than {MAX_BYTES} bytes")])

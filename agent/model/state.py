@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the world answers: the state of farms, backends and the appliance. Never part of a snapshot."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Health = Literal["healthy", "unhealthy", "unknown"]
+FarmStatus = Literal["up", "degraded", "down", "disabled"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Traffic(_Answer):
+    """Counters since the farm or backend was created."""
+
+    active: int = Field(default=0, description="Connections that are open now.")
+    new: int = Field(default=0, description="Connections that were opened, in all.")
+    bytes_in: int = Field(default=0, description="Bytes from clients to backends, in all, with IP headers.")
+    bytes_out: int = Field(default=0, description="Bytes from backends to clients, in all, with IP headers.")
+
+
+class BackendNow(_Answer):
+    """A backend as it is now."""
+
+    address: str
+    port: int | None = Field(description="null where the backend is asked at the port that the client asked for.")
+    state: Literal["enabled", "drain"] = Field(description="What the configuration says.")
+    health: Health = Field(description="unknown: no check, or none has come to a verdict yet; takes connections.")
+    reason: str = Field(description="Why the health is what it is, in words.")
+    since: datetime | None = Field(description="When the health last changed.")
+    latency_ms: float | None = Field(description="Of the last successful check, in milliseconds.")
+    weight: int = Field(description="The effective weight; 0 takes no new connections.")
+    share: Annotated[float, Field(ge=0, le=1)] = Field(description="The part of new connections it gets now.")
+    traffic: Traffic
+
+
+class FarmNow(_Answer):
+    """A farm as it is now."""
+
+    status: FarmStatus = Field(description="degraded: a backend is out; down: none takes connections.")
+    addresses: list[str]
+    protocols: list[str]
+    ports: list[int]
+    scheduler: str
+    forwarding: str
+    exact_turn: bool = Field(description="Whether its turn is its own (round robin exact), not shared with others.")
+    traffic: Traffic
+    backends: dict[str, BackendNow]
+
+
+class Trouble(_Answer):
+    """Something that is wrong with the appliance and needs a person."""
+
+    code: str = Field(description="A stable word for programs, such as data-missing.")
+    message: str = Field(description="What is wrong and what to do, in a sentence.")
+
+
+class StateNow(_Answer):
+    """Every farm and backend as it is now."""
+
+    time: datetime
+    snapshot: int | None = Field(description="The number of the snapshot in force.")
+    farms: dict[str, FarmNow]
+    warnings: list[Trouble]
+
+
+class LinkNow(_Answer):
+    """A network link as it is now."""
+
+    name: str
+    mac: str | None
+    up: bool = Field(description="Whether the link has a carrier.")
+    addresses: list[str] = Field(description="With prefix length; the link's own and the virtual ones.")
+
+
+class SystemNow(_Answer):
+    """The appliance as it is now."""
+
+    product: str
+    version: str
+    hostname: str
+    time: datetime
+    uptime_s: float
+    claimed: bool
+    snapshot: int | None
+    links: list[LinkNow]
+    memory_total: int = Field(description="Bytes.")
+    memory_available: int = Field(description="Bytes.")
+    load: tuple[float, float, float] = Field(description="Over 1, 5 and 15 minutes.")
+    data_total: int | None = Field(description="Size of the data partition in bytes; null without one.")
+    data_available: int | None
+    conntrack_count: int
+    conntrack_max: int
+    warnings: list[Trouble]
