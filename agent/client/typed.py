@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One method for each endpoint of the API, with typed arguments and results."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agent.client.connection import AgentDown, Answer, Connection
+from agent.model import Configuration, Farm
+from agent.model.answers import (
+    ClaimState,
+    Console,
+    Diff,
+    JsonObject,
+    Preview,
+    Session,
+    Snapshot,
+    SnapshotInfo,
+    SnapshotList,
+)
+from agent.model.state import StateNow, SystemNow
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class CurrentConfiguration:
+    """The configuration in force and its snapshot's number, the `parent` of a change that is made from it."""
+
+    document: Configuration
+    snapshot: int
+
+
+@dataclass(frozen=True)
+class CurrentFarms:
+    """The farms in force and the snapshot's number."""
+
+    farms: dict[str, Farm]
+    snapshot: int
+
+
+@dataclass(frozen=True)
+class CurrentFarm:
+    """A farm in force and the snapshot's number."""
+
+    farm: Farm
+    snapshot: int
+
+
+class Client(Connection):
+    """The API of the agent. Every method raises AgentDown and Problem; Connection has the arguments.
+
+    Where a method takes `parent`, the change is refused (Problem 412 with `current`) unless that snapshot is in force;
+    None changes whatever is in force.
+    """
+
+    def acting(self, *, token: str | None = None, source: str | None = None) -> "Client":
+        """A client of the same agent for another session and source address."""
+        return Client(self.path, token=token, source=source, timeout=self.timeout)
+
+    # access
+
+    def claimed(self) -> bool:
+        """Whether the appliance has an administrator. Needs no token."""
+        return _typed(ClaimState, self.request("GET", "/claim")).claimed
+
+    def claim(self, code: str, password: str) -> Session:
+        """Become the administrator of an unclaimed appliance; the result is a session of `admin`. Needs no token.
+
+        Problem 403: the code is wrong; 409: already claimed; 422: the password is not fit; 429: tried too often.
+        """
+        return _typed(Session, self.request("POST", "/claim", content={"code": code, "password": password}))
+
+    def login(self, user: str, password: str) -> Session:
+        """Begin a session. Needs no token. Problem 401: wrong; 429: tried too often (`retry_after`)."""
+        return _typed(Session, self.request("POST", "/sessions", content={"user": user, "password": password}))
+
+    def logout(self) -> None:
+        """End the session whose token this client bears."""
+        self.request("DELETE", "/sessions/current")
+
+    # configuration
+
+    def configuration(self) -> CurrentConfiguration:
+        """The configuration in force."""
+        answer = self.request("GET", "/configuration")
+        return CurrentConfiguration(_typed(Configuration, answer), answer.snapshot)
+
+    def commit(
+        self, document: Configuration | Mapping[str, Any], *, comment: str = "", parent: int | None = None
+    ) -> SnapshotInfo:
+        """Put a whole configuration in force. Problem 422 bears every fault; nothing has changed then."""
+        answer = self.request("PUT", "/configuration", query=_comment(comment), content=_plain(document), parent=parent)
+        return _typed(SnapshotInfo, answer)
+
+    def farms(self) -> CurrentFarms:
+        """Every farm in force, by name."""
+        answer = self.request("GET", "/farms")
+        content = answer.json()
+        if not isinstance(content, dict):
+            raise AgentDown("The agent's answer is not what this version understands.")
+        return CurrentFarms({name: _checked(Farm, farm) for name, farm in content.items()}, answer.snapshot)
+
+    def farm(self, name: str) -> CurrentFarm:
+        """One farm in force. Problem 404: there is none of this name."""
+        answer = self.request("GET", f"/farms/{name}")
+        return CurrentFarm(_typed(Farm, answer), answer.snapshot)
+
+    def put_farm(
+        self, name: str, farm: Farm | Mapping[str, Any], *, comment: str = "", parent: int | None = None
+    ) -> SnapshotInfo:
+        """Create or replace a farm. Problem 422 bears every fault, pointers begin with /farms/NAME."""
+        answer = self.request("PUT", f"/farms/{name}", query=_comment(comment), content=_plain(farm), parent=parent)
+        return _typed(SnapshotInfo, answer)
+
+    def delete_farm(self, name: str, *, comment: str = "", parent: int | None = None) -> SnapshotInfo:
+        """Remove a farm. Problem 404: there is none of this name."""
+        return _typed(SnapshotInfo, self.request("DELETE", f"/farms/{name}", query=_comment(comment), parent=parent))
+
+    def compile(self, document: Configuration | Mapping[str, Any]) -> str:
+        """What the kernel would hold, as a script that `nft -f` loads. Changes nothing. Problem 422: its faults."""
+        return _typed(Preview, self.request("POST", "/compile", content=_plain(document))).script
+
+    # snapshots
+
+    def snapshots(self, *, limit: int = 50, before: int | None = None) -> SnapshotList:
+        """The newest snapshots, or those with numbers below `before`; at most `limit` (1 to 500)."""
+        return _typed(SnapshotList, self.request("GET", "/snapshots", query={"limit": limit, "before": before}))
+
+    def snapshot(self, number: int) -> Snapshot:
+        """A snapshot with its document. Problem 404."""
+        return _typed(Snapshot, self.request("GET", f"/snapshots/{number}"))
+
+    def diff(self, before: int, to: int) -> Diff:
+        """What changed from snapshot `before` to snapshot `to`. Problem 404."""
+        return _typed(Diff, self.request("GET", f"/snapshots/{before}/diff/{to}"))
+
+    def rollback(self, number: int, *, comment: str = "", parent: int | None = None) -> SnapshotInfo:
+        """Put the document of an earlier snapshot in force, as a new snapshot. Problem 404."""
+        answer = self.request("POST", f"/snapshots/{number}/rollback", query=_comment(comment), parent=parent)
+        return _typed(SnapshotInfo, answer)
+
+    # state
+
+    def state(self) -> StateNow:
+        """Every farm and backend as it is now."""
+        return _typed(StateNow, self.request("GET", "/state"))
+
+    def system(self) -> SystemNow:
+        """The appliance as it is now."""
+        return _typed(SystemNow, self.request("GET", "/system"))
+
+    def metrics(self) -> str:
+        """The state as Prometheus' text format has it."""
+        return self.request("GET", "/metrics").body.decode()
+
+    def console(self) -> Console:
+        """What the console shows, with the claim code. Problem 403 for all but the console's user (and root)."""
+        return _typed(Console, self.request("GET", "/console"))
+
+    def openapi(self) -> JsonObject:
+        """The OpenAPI document. Needs no token."""
+        content: JsonObject = self.request("GET", "/openapi.json").json()
+        return content
+
+
+def _typed(model: type[M], answer: Answer) -> M:
+    return _checked(model, answer.json())
+
+
+def _checked(model: type[M], content: Any) -> M:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise AgentDown(f"The agent's answer is not what this version understands: {where}: {first['msg']}.") from None
+
+
+def _plain(content: BaseModel | Mapping[str, Any]) -> Any:
+    return content.model_dump(mode="json") if isinstance(content, BaseModel) else dict(content)
+
+
+def _comment(comment: str) -> dict[str, str | int | None]:
+    return {"comment": comment or None}

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the API answers and is asked beside documents and state: snapshots, sessions, claim, preview, console."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent.model.document import Configuration
+from agent.model.state import Trouble
+from agent.model.text import Change
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SnapshotInfo(_Answer):
+    """A snapshot without its document."""
+
+    number: int = Field(description="Counts up from 1; never used twice.")
+    parent: int | None = Field(description="The snapshot that was in force when this one was made.")
+    digest: str = Field(description="SHA-256 of the canonical document, in hexadecimal.")
+    author: str = Field(description="Who made it.")
+    comment: str = Field(description="Why it was made, in its author's words.")
+    time: datetime = Field(description="When it was made.")
+    version: int = Field(description="Version of the document's schema.")
+    software: str = Field(description="Version of the software that made it.")
+
+
+class Snapshot(SnapshotInfo):
+    """A snapshot with its document."""
+
+    document: Configuration = Field(description="The configuration document.")
+
+
+class SnapshotList(_Answer):
+    """Snapshots, the newest first."""
+
+    snapshots: list[SnapshotInfo]
+    in_force: int | None = Field(description="The number of the snapshot in force.")
+
+
+class Diff(_Answer):
+    """What changed from one snapshot to another."""
+
+    # `from` is a word of Python, so the attribute has another name than the member.
+    model_config = ConfigDict(populate_by_name=True)
+
+    before: int = Field(alias="from", description="The snapshot that is compared.")
+    to: int = Field(description="The snapshot it is compared with.")
+    changes: list[Change] = Field(description="In the order of the document's paths.")
+
+
+class ClaimState(_Answer):
+    """Whether the appliance has an administrator."""
+
+    claimed: bool
+
+
+class Claim(_Request):
+    """Makes the first administrator of an appliance that has none."""
+
+    code: str = Field(max_length=64, description="The one-time code that the appliance's console shows.", repr=False)
+    password: str = Field(max_length=1024, description="The administrator's new password.", repr=False)
+
+
+class Login(_Request):
+    """Asks for a session."""
+
+    user: str = Field(max_length=64, description="The account, `admin`.")
+    password: str = Field(max_length=1024, repr=False)
+
+
+class Session(_Answer):
+    """A session: send its token as `Authorization: Bearer`."""
+
+    token: str = Field(repr=False)
+    user: str
+    expires: datetime = Field(description="When the session ends if it is not used; each use renews it.")
+
+
+class Preview(_Answer):
+    """What the kernel would hold."""
+
+    script: str = Field(description="A script that `nft -f` loads.")
+
+
+class Console(_Answer):
+    """What the appliance's own console shows; told to the console's user only."""
+
+    product: str
+    version: str
+    hostname: str
+    addresses: list[str] = Field(description="The addresses of the GUI, without prefix length.")
+    claim_code: str | None = Field(description="The one-time code; null once the appliance is claimed.", repr=False)
+    troubles: list[Trouble]
+
+
+class FaultAnswer(_Answer):
+    """One fault of what was sent."""
+
+    pointer: str = Field(description="RFC 6901 JSON pointer into the configuration document or the body.")
+    detail: str = Field(description="What is wrong, and what would be right.")
+
+
+class ProblemAnswer(BaseModel):
+    """An error, as RFC 9457 says."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str = Field(description="`about:blank`, or a path of this API that names the kind of problem.")
+    title: str
+    status: int
+    detail: str
+    errors: list[FaultAnswer] = Field(default_factory=list, description="Every fault that was found.")
+    current: int | None = Field(default=None, description="412 and 409: the number of the snapshot in force.")
+
+
+JsonObject = dict[str, Any]
+"""A JSON object as Python reads it."""
