@@ -3,6 +3,7 @@
 
 import json
 import socket
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -25,10 +26,12 @@ class Qmp:
         self.execute("qmp_capabilities")
 
     @classmethod
-    def connect(cls, path: Path, seconds: float = 20) -> Self:
-        """Connect to the socket at `path` as soon as QEMU has made it."""
+    def connect(cls, path: Path, process: subprocess.Popen[bytes], seconds: float = 20) -> Self:
+        """Connect to the socket at `path` as soon as QEMU has made it; ConnectionError if `process` ends first."""
 
         def attempt() -> socket.socket | None:
+            if process.poll() is not None:
+                raise ConnectionError("QEMU has ended")
             connection = socket.socket(socket.AF_UNIX)
             try:
                 connection.connect(str(path))

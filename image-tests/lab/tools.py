@@ -7,7 +7,7 @@ that nothing needs to be mounted and nobody needs to be root; only data files mu
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.build import tools_tree
@@ -26,7 +26,8 @@ def path(relative: str) -> Path:
 def command(program: str, *arguments: str) -> list[str]:
     """The command line that runs `program` ("qemu-img") of the tools tree."""
     tree = tools_tree()
-    binary = next((one for one in (path_of(tree, program)) if one.exists()), None)
+    places = [tree / folder / program for folder in ("usr/bin", "usr/sbin")]
+    binary = next((place for place in places if place.exists()), None)
     if binary is None:
         raise FileNotFoundError(f"the tools tree has no {program}; see ToolsTreePackages= in mkosi.conf")
     libraries = f"{tree / _LIBRARIES}:{tree / _LIBRARIES / 'systemd'}"
@@ -35,11 +36,6 @@ def command(program: str, *arguments: str) -> list[str]:
         "--library-path", libraries,
         str(binary), *arguments,
     ]  # fmt: skip
-
-
-def path_of(tree: Path, program: str) -> Sequence[Path]:
-    """Where in `tree` the program may be."""
-    return [tree / folder / program for folder in ("usr/bin", "usr/sbin")]
 
 
 def environment() -> Mapping[str, str]:
