@@ -12,7 +12,7 @@ from agent.model.document import (
 )
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import MANAGEMENT_PORT, unreachable
-from agent.model.text import MAX_BYTES, Change, canonical, difference, digest, parse, validate
+from agent.model.text import MAX_BYTES, Change, canonical, conform, difference, digest, load, parse, validate
 
 __all__ = [
     "MANAGEMENT_PORT",
@@ -28,8 +28,10 @@ __all__ = [
     "System",
     "TcpCheck",
     "canonical",
+    "conform",
     "difference",
     "digest",
+    "load",
     "parse",
     "pointer",
     "unreachable",

@@ -5,14 +5,16 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from agent.model.document import Configuration
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import faults as rule_faults
+
+M = TypeVar("M", bound=BaseModel)
 
 MAX_BYTES = 32 * 1024 * 1024
 """The largest document that is read: 10 000 farms of 10 backends take a third of it."""
@@ -26,10 +28,15 @@ def parse(text: bytes | str) -> Configuration:
 
     Raises Invalid with every fault: too large, not JSON, a name twice in an object, and all that `validate` finds.
     """
+    return validate(load(text))
+
+
+def load(text: bytes | str) -> Any:
+    """Read JSON text. Raises Invalid: too large, not JSON, a name twice in an object, a number that is none."""
     if len(text) > MAX_BYTES:
         raise Invalid([Fault("", f"is larger than {MAX_BYTES} bytes")])
     try:
-        content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise Invalid([Fault("", f"is not UTF-8 text (byte {error.start})")]) from None
     except json.JSONDecodeError as error:
@@ -39,20 +46,24 @@ def parse(text: bytes | str) -> Configuration:
         raise Invalid([Fault("", "is nested too deeply")]) from None
     except ValueError as error:
         raise Invalid([Fault("", f"is not a JSON document: {error}")]) from None
-    return validate(content)
 
 
 def validate(content: object) -> Configuration:
     """Make a Configuration of parsed JSON. Raises Invalid with every fault."""
-    try:
-        config = Configuration.model_validate(content)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=True, include_input=True)
-        raise Invalid(_fault(detail) for detail in details[:MAX_FAULTS]) from None
+    config = conform(Configuration, content)
     found = list(rule_faults(config))
     if found:
         raise Invalid(found[:MAX_FAULTS])
     return config
+
+
+def conform(model: type[M], content: object) -> M:
+    """Make a `model` of parsed JSON by the rules of its fields alone. Raises Invalid with every fault."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=True, include_input=True)
+        raise Invalid(_fault(detail) for detail in details[:MAX_FAULTS]) from None
 
 
 def canonical(config: Configuration) -> bytes:
