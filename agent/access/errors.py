@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why access is refused."""
+
+
+class AccessError(Exception):
+    """Access is refused; the message is a sentence for the person who asked."""
+
+
+class Throttled(AccessError):
+    """Too many failures. `retry_after_s`: whole seconds (1 or more) after which another try is looked at."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"too many failed tries; try again in {retry_after_s} s")
+
+
+class WrongCredentials(AccessError):
+    """User and password, or the token, are not valid. It never says which."""
+
+    def __init__(self) -> None:
+        super().__init__("user name or password is wrong, or the session has ended")
+
+
+class WrongCode(AccessError):
+    """This is not the claim code."""
+
+    def __init__(self) -> None:
+        super().__init__("this is not the code; the appliance's console shows it")
+
+
+class AlreadyClaimed(AccessError):
+    """The appliance has an administrator already."""
+
+    def __init__(self) -> None:
+        super().__init__("the appliance has been claimed already; log in")
+
+
+class WeakPassword(AccessError):
+    """The password does not keep the rules; the message says which."""
