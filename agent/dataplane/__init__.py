@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The data plane: a document and effective weights -> nftables; counters back.
+
+    kernel = Kernel()
+    ruleset = compile_ruleset(config, weights, own_addresses, previous=kernel.adopt())     # at start
+    kernel.check(ruleset); kernel.apply(ruleset)
+    ruleset = compile_ruleset(config, new_weights, own_addresses, previous=ruleset)        # at every change
+    kernel.check(ruleset); kernel.apply(ruleset)
+    print(script(ruleset))                                                                 # needs no kernel
+
+How it works is told in docs/dataplane.md.
+"""
+
+from agent.dataplane.compile import compile_ruleset
+from agent.dataplane.kernel import Counters, Kernel, KernelRefused
+from agent.dataplane.ruleset import Assignment, Ruleset
+from agent.dataplane.script import script
+
+__all__ = ["Assignment", "Counters", "Kernel", "KernelRefused", "Ruleset", "compile_ruleset", "script"]
