@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Is each backend well? Checks that run on their own, and their verdicts."""
+
+from agent.health.checker import Checker
+from agent.health.probe import CheckFailed, CheckNotMade, Probe
+from agent.health.rise_fall import RiseFall
+from agent.health.table import PROBES
+from agent.health.target import Target, target_of, targets
+from agent.health.verdict import NO_CHECK, Verdict, combine
+
+__all__ = [
+    "NO_CHECK",
+    "PROBES",
+    "CheckFailed",
+    "CheckNotMade",
+    "Checker",
+    "Probe",
+    "RiseFall",
+    "Target",
+    "Verdict",
+    "combine",
+    "target_of",
+    "targets",
+]

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs the checks: one task for each distinct target."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+from agent.health.probe import CheckFailed, CheckNotMade, Probe
+from agent.health.rise_fall import RiseFall
+from agent.health.table import PROBES
+from agent.health.target import Target
+from agent.health.verdict import Verdict
+from agent.model.state import Health
+
+_log = logging.getLogger(__name__)
+
+FIRST_TRIES_PER_SECOND = 1000
+"""New targets are tried for the first time no faster than this, so that a start with thousands is no burst."""
+
+EARLIER = 0.05
+"""An interval is shortened by a random part of up to this much, so that targets drift apart; it is never lengthened,
+so that a failure is noticed within fall x interval."""
+
+NOT_TRIED = Verdict("unknown", "no try has been made yet")
+
+OnChange = Callable[[Target, Verdict], None]
+
+
+@dataclass
+class _Known:
+    """What is known of a target; all that outlives its task."""
+
+    health: Health = "unknown"
+    run: int = 0
+    verdict: Verdict = NOT_TRIED
+
+
+class _Checked:
+    """A target, what is known of it, and the task that asks."""
+
+    def __init__(self, target: Target, known: _Known) -> None:
+        self.target = target
+        self.machine = RiseFall(target.check.rise, target.check.fall, known.health, known.run)
+        self.verdict = known.verdict
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def known(self) -> _Known:
+        return _Known(self.machine.health, self.machine.run, self.verdict)
+
+    def well(self, label: str, latency: float) -> bool:
+        """Take a success. Says whether the health changed."""
+        changed = self.machine.result(ok=True)
+        self._conclude(f"{label} answers", changed=changed, needed=self.machine.rise, latency_ms=latency * 1000)
+        return changed
+
+    def failed(self, label: str, reason: str) -> bool:
+        """Take a failure. Says whether the health changed."""
+        changed = self.machine.result(ok=False)
+        self._conclude(
+            f"{label}: {reason}", changed=changed, needed=self.machine.fall, latency_ms=self.verdict.latency_ms
+        )
+        return changed
+
+    def _conclude(self, reason: str, *, changed: bool, needed: int, latency_ms: float | None) -> None:
+        if self.machine.run:
+            reason += f" ({self.machine.run} of {needed} in a row that it takes)"
+        since = datetime.now(UTC) if changed else self.verdict.since
+        self.verdict = Verdict(self.machine.health, reason, since, latency_ms)
+
+
+class Checker:
+    """Keeps one task for each distinct target; to be used from one event loop."""
+
+    def __init__(
+        self,
+        on_change: OnChange,
+        *,
+        probes: Mapping[str, Probe] = PROBES,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Make it; nothing runs before `update`.
+
+        `on_change(target, verdict)` is called from the event loop whenever the health of a target changes (not for a
+        changed latency or reason). `probes` are the check types; `chance` gives jitter, a number in [0, 1).
+        """
+        self._on_change = on_change
+        self._probes = probes
+        self._chance = chance
+        self._checked: dict[str, _Checked] = {}
+        self._restored: dict[str, _Known] = {}
+        self._hindered: dict[str, str] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        """The number of targets."""
+        return len(self._checked)
+
+    def update(self, targets: Iterable[Target]) -> None:
+        """Check these targets from now on: start what is new, stop what is gone, leave the rest alone.
+
+        A new target starts with what is known of it: from `restore`, or from a target that differs in its pace only.
+        """
+        wanted = {target.key: target for target in targets}
+        by_subject = {checked.target.subject: checked.known for checked in self._checked.values()}
+        for key in self._checked.keys() - wanted.keys():
+            self._stop(self._checked.pop(key))
+        new = [target for key, target in wanted.items() if key not in self._checked]
+        for target in new:
+            known = self._restored.get(target.key) or by_subject.get(target.subject) or _Known()
+            checked = _Checked(target, known)
+            self._checked[target.key] = checked
+            delay = self._chance() * min(target.check.interval, len(new) / FIRST_TRIES_PER_SECOND)
+            checked.task = asyncio.get_running_loop().create_task(self._run(checked, delay), name=f"check {target.key}")
+        self._restored.clear()
+
+    def verdict(self, target: Target) -> Verdict:
+        """What is known of a target; unknown for one that is not checked."""
+        checked = self._checked.get(target.key)
+        return checked.verdict if checked else NOT_TRIED
+
+    def hindrance(self) -> str | None:
+        """Why tries cannot be made at present for want of something of our own, in words; None when they can."""
+        if not self._hindered:
+            return None
+        return f"{len(self._hindered)} checks cannot be made: {next(iter(self._hindered.values()))}"
+
+    def export(self) -> dict[str, Any]:
+        """What is known of every target, to be kept as JSON over a restart of the agent."""
+        return {
+            key: {
+                "health": checked.machine.health,
+                "run": checked.machine.run,
+                "reason": checked.verdict.reason,
+                "since": checked.verdict.since.isoformat() if checked.verdict.since else None,
+                "latency_ms": checked.verdict.latency_ms,
+            }
+            for key, checked in self._checked.items()
+        }
+
+    def restore(self, kept: object) -> None:
+        """Take what `export` gave, for the next `update`; what is not of its form is left out."""
+        for key, value in kept.items() if isinstance(kept, dict) else ():
+            try:
+                health, run = value["health"], value["run"]
+                since = datetime.fromisoformat(value["since"]) if value["since"] else None
+                latency = value["latency_ms"]
+                sound = (
+                    health in get_args(Health)
+                    and isinstance(run, int)
+                    and run >= 0
+                    and (latency is None or isinstance(latency, int | float))
+                )
+                reason = str(value["reason"])
+            except (KeyError, TypeError, ValueError):
+                continue
+            if sound:
+                self._restored[key] = _Known(health, run, Verdict(health, reason, since, latency))
+
+    async def stop(self) -> None:
+        """Stop all checks, and wait until none is left."""
+        for checked in self._checked.values():
+            self._stop(checked)
+        self._checked.clear()
+        await asyncio.gather(*self._stopping, return_exceptions=True)
+
+    def _stop(self, checked: _Checked) -> None:
+        self._hindered.pop(checked.target.key, None)
+        if checked.task is not None:
+            checked.task.cancel()
+            self._stopping.add(checked.task)
+            checked.task.add_done_callback(self._stopping.discard)
+
+    async def _run(self, checked: _Checked, delay: float) -> None:
+        """Try again and again; the next try starts an interval after the last one did, never while it runs."""
+        loop = asyncio.get_running_loop()
+        interval = checked.target.check.interval
+        start = loop.time() + delay
+        while True:
+            await asyncio.sleep(start - loop.time())
+            start = loop.time()
+            if await self._try(checked):
+                # Not called from here: an error of the caller's must not end the checking.
+                loop.call_soon(self._on_change, checked.target, checked.verdict)
+            start += interval * (1 - EARLIER * self._chance())
+
+    async def _try(self, checked: _Checked) -> bool:
+        """Try once. Says whether the health changed."""
+        target = checked.target
+        probe = self._probes[target.check.type]
+        label = probe.label(target)
+        try:
+            async with asyncio.timeout(target.check.timeout):
+                latency = await probe.probe(target)
+        except CheckFailed as error:
+            changed = checked.failed(label, str(error))
+        except TimeoutError:
+            changed = checked.failed(label, f"no answer within {target.check.timeout:g} s")
+        except CheckNotMade as error:
+            self._hinder(target, str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 a fault of the probe itself: it is told, and it takes no backend out
+            if target.key not in self._hindered:
+                _log.exception("the check %s went wrong", target.key)
+            self._hinder(target, f"internal error: {error!r}")
+            return False
+        else:
+            changed = checked.well(label, latency)
+        self._hindered.pop(target.key, None)
+        return changed
+
+    def _hinder(self, target: Target, reason: str) -> None:
+        if not self._hindered:
+            _log.warning("checks cannot be made: %s", reason)
+        self._hindered[target.key] = reason

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is checked: a check and the address and port it goes to, wherever in the document it stands."""
+
+import json
+from dataclasses import dataclass, field
+
+from agent.model import Backend, Configuration, Farm, TcpCheck
+from agent.model.types import Address
+
+_PACE = {"interval", "timeout", "rise", "fall"}
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One thing to check. Two targets are equal when their keys are: farms that ask the same share the answer."""
+
+    address: Address
+    port: int
+    check: TcpCheck
+    key: str = field(init=False)
+    """Everything that is asked, as text: type, address, port and all settings of the check."""
+    subject: str = field(init=False)
+    """The key without the pace (interval, timeout, rise, fall): a target whose pace alone changed keeps its verdict."""
+
+    def __post_init__(self) -> None:
+        """Make the two names of the target."""
+        settings = self.check.model_dump(mode="json", exclude={"type", "port"})
+        asked = {name: value for name, value in settings.items() if name not in _PACE}
+        base = f"{self.check.type} {self.address} {self.port}"
+        object.__setattr__(self, "key", f"{base} {json.dumps(settings, sort_keys=True)}")
+        object.__setattr__(self, "subject", f"{base} {json.dumps(asked, sort_keys=True)}")
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both ask the same."""
+        return isinstance(other, Target) and self.key == other.key
+
+    def __hash__(self) -> int:
+        """By the key."""
+        return hash(self.key)
+
+
+def target_of(farm: Farm, backend: Backend, check: TcpCheck) -> Target:
+    """What `check` of `farm` asks of `backend`."""
+    return Target(backend.address, farm.target_port(backend, check), check)
+
+
+def targets(config: Configuration) -> set[Target]:
+    """Everything that the farms of a document ask.
+
+    A farm that is not enabled asks nothing; backends that drain are asked too.
+    """
+    return {
+        target_of(farm, backend, check)
+        for farm in config.farms.values()
+        if farm.enabled
+        for backend in farm.backends.values()
+        for check in farm.checks
+    }
