@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 from lab import tools
-from lab.build import BUILD, kernel_path
+from lab.build import kernel_path
+from lab.host import BUILD
 
 KVM = "kvm"
 TCG = "tcg,thread=multi"
@@ -20,8 +21,8 @@ _PROBE_SECONDS = 20
 def choose() -> str:
     """QEMU's `-accel` for this machine: KVM if a stock kernel was seen to start with it, else emulation.
 
-    /dev/kvm being there says little: nested in some clouds, guests abort or hang in it. So the image's kernel is started
-    once, and the answer kept until the machine is. LAB_ACCELERATOR=kvm or =tcg in the environment overrides.
+    /dev/kvm being there says little: nested in some clouds, guests abort or hang in it. So the image's kernel is
+    started once, and the answer kept until the machine is. LAB_ACCELERATOR=kvm or =tcg in the environment overrides.
     """
     wanted = os.environ.get("LAB_ACCELERATOR")
     if wanted:

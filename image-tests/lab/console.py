@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-_ESCAPES = re.compile(r"\x1b(\[[0-9;?!]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78cDEHMNOPVWXZ])")
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?!=]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78cDEHMNOPVWXZ])")
 
 
 class Console:

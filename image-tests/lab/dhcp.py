@@ -30,8 +30,8 @@ class DhcpServer:
             return
         command = [
             # In the foreground, with no user to change to and nothing read from or written to the machine's own files.
-            "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--leasefile-ro", "--port=0",
-            f"--interface={MGMT.name}", "--bind-interfaces", "--except-interface=lo",
+            "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--leasefile-ro",
+            "--port=0", f"--interface={MGMT.name}", "--bind-interfaces", "--except-interface=lo",
             "--dhcp-authoritative", "--no-ping",
             f"--dhcp-range={MGMT.address(100)},{MGMT.address(150)},1h",
             f"--dhcp-option=option:router,{MGMT.address(RUNNER_NUMBER)}",

@@ -5,8 +5,8 @@ The command gets a user, network, mount and process namespace of its own. It nee
 user namespaces is root in there. Nothing it does to networks is seen outside, and when it ends, however it ends, the
 kernel ends every process it started.
 
-A socket that was opened outside keeps working inside; `--listen ADDRESS:PORT` (repeatable) opens listening ones and hands
-their descriptors over in LAB_LISTEN.
+A socket that was opened outside keeps working inside; `--listen ADDRESS:PORT` (repeatable) opens listening ones and
+hands their descriptors over in LAB_LISTEN.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Networks and hosts of the lab, made of bridges, veth pairs, taps and network namespaces.
 
-Three segments, each a bridge: `mgmt`, where the tests and the browser are, `clients` and `backends`. The appliance is the
-only way from one to another. Addresses and MAC addresses are fixed, so that a restored machine finds its neighbours as it
-left them.
+Three segments, each a bridge: `mgmt`, where the tests and the browser are, `clients` and `backends`. The appliance is
+the only way from one to another. Addresses and MAC addresses are fixed, so that a restored machine finds its neighbours
+as it left them.
 """
 
 import os

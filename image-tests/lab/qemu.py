@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab import acceleration, tools
 from lab.console import Console
-from lab.namespaces import APPLIANCE_NUMBER, SEGMENTS
+from lab.namespaces import APPLIANCE_NUMBER, SEGMENTS, Segment
 from lab.qmp import Qmp
 
 MEMORY = "1024M"
@@ -18,6 +18,10 @@ CONTROL_PORT = "sluice.lab.control"
 
 # The first card is the first link: the one the appliance asks DHCP on.
 MACS = {segment.name: f"52:54:00:{segment.prefix.split('.')[1]}:00:{APPLIANCE_NUMBER:02x}" for segment in SEGMENTS}
+
+
+def _card(segment: Segment) -> str:
+    return f"virtio-net-pci,id=nic-{segment.name},netdev={segment.name},mac={MACS[segment.name]}"
 
 
 @dataclass
@@ -145,8 +149,9 @@ class Machine:
         for number, (segment, tap) in enumerate(zip(SEGMENTS, self.taps, strict=True)):
             arguments += [
                 "-netdev", f"tap,id={segment.name},ifname={tap},script=no,downscript=no",
-                "-device", f"virtio-net-pci,id=nic-{segment.name},netdev={segment.name},mac={MACS[segment.name]},"
-                f"romfile=,addr={0x10 + number:#x}",
+                "-device", f"{_card(segment)},romfile=,addr={0x10 + number:#x}",
+                # What passes each card, in the format of tcpdump.
+                "-object", f"filter-dump,id=dump-{segment.name},netdev={segment.name},file={segment.name}.pcap",
             ]  # fmt: skip
         for number, string in enumerate(self.strings):
             path = self.folder / f"smbios-{number}"

@@ -47,7 +47,7 @@ class Qmp:
         self._stream.close()
         self._socket.close()
 
-    def execute(self, command: str, **arguments: Any) -> Any:  # noqa: ANN401 - whatever JSON QEMU answers
+    def execute(self, command: str, **arguments: Any) -> Any:
         """Run one command and return its answer; QmpError if QEMU refuses, ConnectionError if it is gone.
 
         Underscores in argument names stand for QMP's hyphens.
@@ -62,7 +62,7 @@ class Qmp:
                 raise QmpError(f"{command}: {message['error'].get('desc')}")
             self._events.append(message)
 
-    def wait_event(self, name: str, seconds: float, **data: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    def wait_event(self, name: str, seconds: float, **data: Any) -> Mapping[str, Any]:
         """Wait for the event `name` whose data has these values and return its data; TimeoutError after `seconds`."""
         deadline = Deadline(seconds)
         while True:

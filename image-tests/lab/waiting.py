@@ -8,7 +8,6 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-
 class Deadline:
     """A moment by which something must have happened."""
 

@@ -30,7 +30,7 @@ class _Server(ThreadingHTTPServer):
         self.socket = listening
         self.web = web
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's types
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away in the middle is no news, and no reason to print a traceback."""
 
 
@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's naming
+    def do_GET(self) -> None:
         self.server.web.note(Seen(self.client_address[0], self.path))
         body = f"{self.server.web.name}\n".encode()
         self.send_response(200)
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 - the base class's signature
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's signature
         """Requests are kept in `seen`, not printed."""
 
 
@@ -79,9 +79,14 @@ class WebServer:
 
     @property
     def seen(self) -> list[Seen]:
-        """All requests so far, oldest first. (The appliance's checks only connect: they leave no request.)"""
+        """All requests so far, oldest first. The appliance's checks only connect and so leave none."""
         with self._lock:
             return list(self._seen)
+
+    def forget(self) -> None:
+        """Forget all requests."""
+        with self._lock:
+            self._seen.clear()
 
     def note(self, seen: Seen) -> None:
         """Remember one request."""
