@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`last-good.json`: a readable, checked copy of the snapshot in force, for the day the database is damaged."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from agent.snapshots.snapshot import Snapshot
+from agent.storage import write_atomically
+
+NAME = "last-good.json"
+FORMAT = 1
+
+
+def write(directory: Path, snapshot: Snapshot) -> None:
+    """Replace the copy. Raises StoreError; the old copy is whole then."""
+    content = asdict(snapshot) | {
+        "time": snapshot.time.isoformat(),
+        "document": json.loads(snapshot.document),
+    }
+    whole = {"format": FORMAT, "sha256": _sum(content), "snapshot": content}
+    write_atomically(directory / NAME, json.dumps(whole, indent=1).encode() + b"\n")
+
+
+def read(directory: Path) -> Snapshot | None:
+    """The snapshot of the copy; None if there is none or it is not what was written."""
+    try:
+        whole = json.loads((directory / NAME).read_bytes())
+        content = whole["snapshot"]
+        if whole["format"] != FORMAT or whole["sha256"] != _sum(content):
+            return None
+        content["document"] = _canonical(content["document"])
+        content["time"] = datetime.fromisoformat(content["time"])
+        snapshot = Snapshot(**content)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return snapshot if hashlib.sha256(snapshot.document).hexdigest() == snapshot.digest else None
+
+
+def _canonical(content: Any) -> bytes:
+    # The same form as agent.model.canonical, for documents that today's rules may refuse.
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _sum(content: Any) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
