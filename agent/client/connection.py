@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 if TYPE_CHECKING:
     from agent.model import Fault
@@ -121,7 +121,7 @@ class Connection:
         body: bytes | None = None,
         parent: int | None = None,
     ) -> Answer:
-        """Ask for `path` (below /api/v1). Raises Problem and AgentDown.
+        """Ask for `path` (below /api/v1, quoted as an URL wants it). Raises Problem and AgentDown.
 
         `content` is sent as JSON, or `body` as it is; `parent` becomes If-Match; of `query`, None is left out.
         """
@@ -137,7 +137,7 @@ class Connection:
         if body is not None:
             headers["Content-Type"] = "application/json"
         given = {key: value for key, value in (query or {}).items() if value is not None}
-        target = PREFIX + quote(path) + ("?" + urlencode(given) if given else "")
+        target = PREFIX + path + ("?" + urlencode(given) if given else "")
         status, answer_headers, answer = self._send(method, target, body, headers)
         if status >= 400:
             _raise_problem(status, answer_headers, answer)

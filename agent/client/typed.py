@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
@@ -105,19 +106,23 @@ class Client(Connection):
 
     def farm(self, name: str) -> CurrentFarm:
         """One farm in force. Problem 404: there is none of this name."""
-        answer = self.request("GET", f"/farms/{name}")
+        answer = self.request("GET", f"/farms/{_segment(name)}")
         return CurrentFarm(_typed(Farm, answer), answer.snapshot)
 
     def put_farm(
         self, name: str, farm: Farm | Mapping[str, Any], *, comment: str = "", parent: int | None = None
     ) -> SnapshotInfo:
         """Create or replace a farm. Problem 422 bears every fault, pointers begin with /farms/NAME."""
-        answer = self.request("PUT", f"/farms/{name}", query=_comment(comment), content=_plain(farm), parent=parent)
+        answer = self.request(
+            "PUT", f"/farms/{_segment(name)}", query=_comment(comment), content=_plain(farm), parent=parent
+        )
         return _typed(SnapshotInfo, answer)
 
     def delete_farm(self, name: str, *, comment: str = "", parent: int | None = None) -> SnapshotInfo:
         """Remove a farm. Problem 404: there is none of this name."""
-        return _typed(SnapshotInfo, self.request("DELETE", f"/farms/{name}", query=_comment(comment), parent=parent))
+        return _typed(
+            SnapshotInfo, self.request("DELETE", f"/farms/{_segment(name)}", query=_comment(comment), parent=parent)
+        )
 
     def compile(self, document: Configuration | Mapping[str, Any]) -> str:
         """What the kernel would hold, as a script that `nft -f` loads. Changes nothing. Problem 422: its faults."""
@@ -181,6 +186,11 @@ def _checked(model: type[M], content: Any) -> M:
 
 def _plain(content: BaseModel | Mapping[str, Any]) -> Any:
     return content.model_dump(mode="json") if isinstance(content, BaseModel) else dict(content)
+
+
+def _segment(name: str) -> str:
+    # A name that the agent must refuse is still one segment of the path, whatever it contains.
+    return quote(name, safe="")
 
 
 def _comment(comment: str) -> dict[str, str | int | None]:

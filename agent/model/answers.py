@@ -2,13 +2,15 @@
 """What the API answers and is asked beside documents and state: snapshots, sessions, claim, preview, console."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.model.document import Configuration
 from agent.model.state import Trouble
 from agent.model.text import Change
+
+Outcome = Literal["committed", "pending", "abandoned"]
 
 
 class _Answer(BaseModel):
@@ -30,6 +32,7 @@ class SnapshotInfo(_Answer):
     time: datetime = Field(description="When it was made.")
     version: int = Field(description="Version of the document's schema.")
     software: str = Field(description="Version of the software that made it.")
+    outcome: Outcome = Field(description="abandoned: it never came into force, since that failed.")
 
 
 class Snapshot(SnapshotInfo):

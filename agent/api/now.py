@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Endpoints of what is now: state, system, metrics, and what the console shows."""
+
+import contextlib
+import os
+import pwd
+from collections.abc import Iterator
+from functools import cache
+from ipaddress import ip_interface
+
+from aiohttp import web
+
+from agent.api import metrics
+from agent.api.call import Call, answer, peer_uid
+from agent.api.problems import SECURITY_HEADERS, Refusal
+from agent.model import Configuration
+from agent.model.answers import Console
+from agent.model.state import SystemNow, Trouble
+
+CONSOLE_USER = "sluice-console"
+"""The user that the console on the appliance's screen and serial port runs as."""
+
+
+async def get_state(call: Call) -> web.Response:
+    """Every farm and backend as it is now."""
+    return answer(await call.controller.state())
+
+
+async def get_system(call: Call) -> web.Response:
+    """The appliance as it is now."""
+    return answer(await call.controller.system())
+
+
+async def get_metrics(call: Call) -> web.Response:
+    """State and system for Prometheus."""
+    text = metrics.render(await call.controller.state(), await call.controller.system())
+    headers = {**SECURITY_HEADERS, "Content-Type": metrics.CONTENT_TYPE}
+    return web.Response(body=text.encode(), headers=headers)
+
+
+async def get_console(call: Call) -> web.Response:
+    """What the console shows, for the user of the console only.
+
+    The claim code must not reach whoever comes over the network, so nginx and the GUI don't get it either: the kernel
+    says which user is at the other end of the socket.
+    """
+    if peer_uid(call.request) not in _console_uids():
+        raise Refusal(403, "Only the appliance's own console is told this.")
+    controller = call.controller
+    system = await controller.system()
+    return answer(
+        Console(
+            product=system.product,
+            version=system.version,
+            hostname=system.hostname,
+            addresses=list(_own_addresses(system, controller.config)),
+            claim_code=controller.access.claim_code,
+            troubles=_troubles(system, controller.troubles()),
+        )
+    )
+
+
+@cache
+def _console_uids() -> frozenset[int]:
+    """The console's user, root, and the agent's own user (when it is run by hand in development)."""
+    uids = {0, os.geteuid()}
+    with contextlib.suppress(KeyError):  # there is no such user where this is no appliance
+        uids.add(pwd.getpwnam(CONSOLE_USER).pw_uid)
+    return frozenset(uids)
+
+
+def _own_addresses(system: SystemNow, config: Configuration) -> Iterator[str]:
+    virtual = config.virtual_addresses()
+    for link in system.links:
+        for text in link.addresses:
+            interface = ip_interface(text)
+            alone = interface.network.num_addresses == 1 and interface.ip in virtual
+            if not (alone or interface.ip.is_link_local or interface.ip.is_loopback):
+                yield str(interface.ip)
+
+
+def _troubles(system: SystemNow, others: list[Trouble]) -> list[Trouble]:
+    return list(dict.fromkeys([*others, *system.warnings]))

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table of endpoints: the router, the checks of requests and the OpenAPI document are made of it."""
+
+from agent.api import documents, entry, history, metrics, now
+from agent.api.description import get_openapi
+from agent.api.documents import Farms
+from agent.api.route import FARM, LARGE, Query, Reply, Route
+from agent.model import Configuration, Farm
+from agent.model.answers import (
+    Claim,
+    ClaimState,
+    Console,
+    Diff,
+    Login,
+    Preview,
+    Session,
+    Snapshot,
+    SnapshotInfo,
+    SnapshotList,
+)
+from agent.model.state import StateNow, SystemNow
+from agent.snapshots import MAX_COMMENT
+
+_COMMENT = Query("comment", "string", "Why, in the author's words; one line.", maximum=MAX_COMMENT)
+_LIMIT = Query("limit", "integer", f"How many at most; {history.DEFAULT_LIMIT} by default.", maximum=500)
+_BEFORE = Query("before", "integer", "Only snapshots with smaller numbers.")
+
+_MADE = Reply("The snapshot that is in force now.", SnapshotInfo, tagged=True)
+_NO_FARM = {404: "There is no farm of this name."}
+_NO_SNAPSHOT = {404: "There is no snapshot of this number."}
+_CHANGE = {
+    409: "Another change is under way.",
+    412: "Another snapshot than the one in If-Match is in force; the member `current` has its number.",
+    507: "The data partition is full or can't be written.",
+}
+_DOCUMENT = {422: "The document has faults, or the kernel refuses it; `errors` has each with its JSON pointer."}
+_THROTTLED = {429: "Too many failed tries; Retry-After says in how many seconds the next is looked at."}
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET",
+        "/configuration",
+        documents.get_configuration,
+        "The configuration in force",
+        {200: Reply("The document.", Configuration, tagged=True)},
+        "configuration",
+    ),
+    Route(
+        "PUT",
+        "/configuration",
+        documents.put_configuration,
+        "Put a configuration in force",
+        {200: _MADE},
+        "configuration",
+        "Checks the whole document, asks the kernel, and makes a snapshot. When anything is refused, nothing changes.",
+        query=(_COMMENT,),
+        body=Configuration,
+        limit=LARGE,
+        conditional=True,
+        refusals={**_CHANGE, **_DOCUMENT},
+    ),
+    Route(
+        "POST",
+        "/compile",
+        documents.preview,
+        "What the kernel would hold",
+        {200: Reply("The ruleset of the document in the body, as a script for `nft -f`.", Preview)},
+        "configuration",
+        "Changes nothing.",
+        body=Configuration,
+        limit=LARGE,
+        refusals=_DOCUMENT,
+    ),
+    Route(
+        "GET",
+        "/farms",
+        documents.list_farms,
+        "Every farm",
+        {200: Reply("The farms by name.", Farms, tagged=True)},
+        "farms",
+    ),
+    Route(
+        "GET",
+        "/farms/{name}",
+        documents.get_farm,
+        "One farm",
+        {200: Reply("The farm.", Farm, tagged=True)},
+        "farms",
+        refusals=_NO_FARM,
+    ),
+    Route(
+        "PUT",
+        "/farms/{name}",
+        documents.put_farm,
+        "Create or replace a farm",
+        {200: _MADE, 201: Reply("The farm is new; the snapshot is in force.", SnapshotInfo, tagged=True)},
+        "farms",
+        "Makes a snapshot of the configuration in force with this farm changed. JSON pointers of faults are those of "
+        "the whole document: /farms/NAME/ports/0.",
+        query=(_COMMENT,),
+        body=Farm,
+        limit=FARM,
+        conditional=True,
+        refusals={**_CHANGE, **_DOCUMENT},
+    ),
+    Route(
+        "DELETE",
+        "/farms/{name}",
+        documents.delete_farm,
+        "Remove a farm",
+        {200: _MADE},
+        "farms",
+        query=(_COMMENT,),
+        conditional=True,
+        refusals={**_CHANGE, **_NO_FARM},
+    ),
+    Route(
+        "GET",
+        "/snapshots",
+        history.list_snapshots,
+        "Snapshots, the newest first",
+        {200: Reply("The snapshots without their documents.", SnapshotList)},
+        "snapshots",
+        query=(_LIMIT, _BEFORE),
+    ),
+    Route(
+        "GET",
+        "/snapshots/{number}",
+        history.get_snapshot,
+        "A snapshot with its document",
+        {200: Reply("The snapshot.", Snapshot)},
+        "snapshots",
+        refusals=_NO_SNAPSHOT,
+    ),
+    Route(
+        "GET",
+        "/snapshots/{a}/diff/{b}",
+        history.diff_snapshots,
+        "What changed from snapshot a to snapshot b",
+        {200: Reply("The changes.", Diff)},
+        "snapshots",
+        refusals=_NO_SNAPSHOT,
+    ),
+    Route(
+        "POST",
+        "/snapshots/{number}/rollback",
+        history.rollback,
+        "Put an earlier configuration in force",
+        {200: _MADE},
+        "snapshots",
+        "Makes a new snapshot with the old document; history is never rewritten.",
+        query=(_COMMENT,),
+        conditional=True,
+        refusals={**_CHANGE, **_NO_SNAPSHOT, **_DOCUMENT},
+    ),
+    Route(
+        "GET",
+        "/state",
+        now.get_state,
+        "Farms and backends as they are now",
+        {200: Reply("Health, effective weights, connections and bytes.", StateNow)},
+        "state",
+    ),
+    Route(
+        "GET",
+        "/system",
+        now.get_system,
+        "The appliance as it is now",
+        {200: Reply("Version, links, memory, storage, and what is wrong.", SystemNow)},
+        "state",
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        now.get_metrics,
+        "State for Prometheus",
+        {200: Reply("Prometheus' text format.", media=metrics.CONTENT_TYPE, schema={"type": "string"})},
+        "state",
+    ),
+    Route(
+        "GET",
+        "/claim",
+        entry.get_claim,
+        "Whether the appliance has an administrator",
+        {200: Reply("Claimed or not.", ClaimState)},
+        "access",
+        is_open=True,
+    ),
+    Route(
+        "POST",
+        "/claim",
+        entry.claim,
+        "Become the administrator of an unclaimed appliance",
+        {201: Reply("A session of the administrator.", Session)},
+        "access",
+        "Needs the one-time code that the appliance's console shows.",
+        body=Claim,
+        is_open=True,
+        refusals={
+            403: "The code is wrong.",
+            409: "The appliance has been claimed already.",
+            422: "The password, or the form of the body, is not fit.",
+            **_THROTTLED,
+            507: "The data partition is full or can't be written.",
+        },
+    ),
+    Route(
+        "POST",
+        "/sessions",
+        entry.log_in,
+        "Log in",
+        {201: Reply("The session.", Session)},
+        "access",
+        body=Login,
+        is_open=True,
+        refusals={401: "User or password is wrong.", 422: "The form of the body is not fit.", **_THROTTLED},
+    ),
+    Route(
+        "DELETE",
+        "/sessions/current",
+        entry.log_out,
+        "Log out",
+        {204: Reply("The session has ended.")},
+        "access",
+    ),
+    Route(
+        "GET",
+        "/console",
+        now.get_console,
+        "What the appliance's console shows",
+        {200: Reply("Addresses, claim code and troubles.", Console)},
+        "access",
+        "Only for the console's own user on the appliance, by the kernel's word; never over the network.",
+        is_open=True,
+        refusals={403: "The caller is not the console."},
+    ),
+    Route(
+        "GET",
+        "/openapi.json",
+        get_openapi,
+        "This description",
+        {200: Reply("OpenAPI 3.1.", schema={"type": "object"})},
+        "access",
+        is_open=True,
+    ),
+)
