@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one place where things meet: what is meant, what is, and what is done about the difference."""
+
+from agent.controller.controller import ApplyFailed, Controller
+
+__all__ = ["ApplyFailed", "Controller"]

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Commits documents, and keeps the kernel, the links and the checks as the document in force says."""
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from agent.access import Access
+from agent.controller.host import Host
+from agent.controller.observe import Observer, effective_weights
+from agent.controller.opening import first_configuration, last_good
+from agent.dataplane import Assignment, Kernel, KernelRefused, Ruleset, compile_ruleset, script
+from agent.health import Checker, Target, Verdict, targets
+from agent.model import Configuration, Fault, Invalid, pointer
+from agent.model.state import StateNow, SystemNow, Trouble
+from agent.snapshots import Conflict, Snapshot, Store, StoreError
+from agent.storage import write_atomically
+from agent.system import credentials, facts
+from agent.system.credentials import Provisioning
+from agent.system.links import own_addresses
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+RETRY = 5.0
+"""Seconds until what failed to converge is tried again."""
+
+
+class ApplyFailed(Exception):
+    """A document that passed every check could not be put in force; the one before it is in force again."""
+
+
+class Controller:
+    """Everything the agent does, for one event loop. `store` and `access` may be asked directly, too."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        access: Access,
+        kernel: Kernel,
+        host: Host,
+        run_directory: Path,
+        provisioning: Provisioning,
+    ) -> None:
+        """Take the edges; nothing happens before `start`. `run_directory` keeps what must survive the agent only."""
+        self.store = store
+        self.access = access
+        self._kernel = kernel
+        self._host = host
+        self._health_file = run_directory / "health.json"
+        self._provisioning = provisioning
+        self._checker = Checker(self._health_changed)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._config = Configuration()
+        self._ruleset: Ruleset | None = None
+        self._opening: list[Trouble] = []
+        self._converging: list[Trouble] = []
+        self._observer = Observer(kernel, host, self._checker)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The controller of this machine.
+
+        SLUICE_DATA (default /data/agent) keeps what lasts, SLUICE_RUN (/run/sluice) what survives the agent only.
+        SLUICE_NETWORKD is where systemd-networkd reads (/run/systemd/network); empty: links and host name are not
+        the agent's to configure. Credentials come from systemd. Raises StoreBusy when another agent runs here.
+        """
+        data = Path(os.environ.get("SLUICE_DATA", "/data/agent"))
+        networkd = os.environ.get("SLUICE_NETWORKD", "/run/systemd/network")
+        return cls(
+            store=Store.open(data, software=facts.version()),
+            access=Access.open(data),
+            kernel=Kernel(),
+            host=Host(Path(networkd) if networkd else None),
+            run_directory=Path(os.environ.get("SLUICE_RUN", "/run/sluice")),
+            provisioning=credentials.read(),
+        )
+
+    @property
+    def config(self) -> Configuration:
+        """The document that the appliance runs by."""
+        return self._config
+
+    @property
+    def in_force(self) -> Snapshot | None:
+        """The snapshot in force; None when the store can keep none."""
+        return self.store.in_force()
+
+    async def start(self) -> None:
+        """Undo an interrupted commit, take the document in force, adopt what the kernel holds, and begin to check.
+
+        Does not fail for what an administrator can mend: that is in `troubles`.
+        """
+        recovery = self.store.recover()
+        if recovery.abandoned is not None:
+            _log.warning("snapshot %s was not confirmed before the agent ended; it is abandoned", recovery.abandoned)
+        await asyncio.to_thread(
+            self.access.provision, password=self._provisioning.admin_password, api_token=self._provisioning.api_token
+        )
+        self._opening = list(self._provisioning.troubles)
+        self._config = self._open_configuration(recovery.in_force)
+        self._checker.restore(_read_json(self._health_file))
+        self._checker.update(targets(self._config))
+        adopted = await self._run(self._adopt)
+        async with self._lock:
+            await self._converge(previous=adopted)
+        self._host.watch(self._wake.set)
+        self._keeper = asyncio.create_task(self._keep(), name="keep")
+
+    async def stop(self) -> None:
+        """Stop checking and watching. What the kernel holds stays: traffic flows on."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._host.close()
+        self._keep_health()
+        await self._checker.stop()
+        self._worker.shutdown()
+
+    async def commit(
+        self, config: Configuration, *, author: str, comment: str = "", parent: int | None = None
+    ) -> Snapshot:
+        """Make a snapshot of `config` and put it in force.
+
+        `parent` is the number that the edit started from; None takes whatever is in force. A document equal to the one
+        in force makes no snapshot: the present one is returned. Raises Conflict, Invalid (also for what the kernel
+        refuses, and then nothing has changed), StoreError, ApplyFailed.
+        """
+        async with self._lock:
+            current = self.store.in_force()
+            if parent is not None and (current is None or current.number != parent):
+                raise Conflict(current.number if current else None)
+            if current is not None and config == self._config:
+                return current
+            await self._run(self._verify, config)
+            snapshot = await self._run(
+                lambda: self.store.prepare(config, author=author, comment=comment, parent=parent)
+            )
+            before = self._config
+            try:
+                await self._put(config)
+                confirmed = await self._run(self.store.confirm, snapshot.number)
+            except (KernelRefused, StoreError, OSError) as error:
+                _log.exception("snapshot %s could not be put in force", snapshot.number)
+                self.store.abandon(snapshot.number)
+                self._config = before
+                await self._converge()
+                if isinstance(error, StoreError):
+                    raise
+                raise ApplyFailed(f"{error}; the configuration from before is in force again") from error
+            self._keep_health()
+            _log.info("snapshot %s by %s is in force", confirmed.number, confirmed.author)
+            return confirmed
+
+    async def rollback(self, number: int, *, author: str, comment: str = "", parent: int | None = None) -> Snapshot:
+        """Commit the document of snapshot `number` anew. Raises NotFound, StoreDamaged and what `commit` does."""
+        config = (await self._run(self.store.get, number)).configuration()
+        return await self.commit(
+            config, author=author, comment=comment or f"Rollback to snapshot {number}", parent=parent
+        )
+
+    async def preview(self, config: Configuration) -> str:
+        """The script that would make the kernel hold `config`. Raises Invalid, also for what the kernel refuses."""
+        async with self._lock:
+            return script(await self._run(self._verify, config))
+
+    async def state(self) -> StateNow:
+        """Farms and backends as they are now; counters are at most a second old."""
+        snapshot = self.store.in_force()
+        counted = await self._run(self._observer.count)
+        number = snapshot.number if snapshot else None
+        return self._observer.state(self._config, self._ruleset, number, self.troubles(), counted)
+
+    async def system(self) -> SystemNow:
+        """The appliance as it is now."""
+        snapshot = self.store.in_force()
+        number, claimed, troubles = snapshot.number if snapshot else None, self.access.claimed, self.troubles()
+        return await asyncio.to_thread(self._observer.system, number, claimed=claimed, troubles=troubles)
+
+    def troubles(self) -> list[Trouble]:
+        """What is wrong with the appliance and needs a person."""
+        found = [*self.store.troubles(), *self.access.troubles(), *self._opening, *self._converging]
+        hindrance = self._checker.hindrance()
+        if hindrance:
+            found.append(Trouble(code="checks-hindered", message=hindrance))
+        return found
+
+    def _open_configuration(self, snapshot: Snapshot | None) -> Configuration:
+        if snapshot is not None:
+            config, found = last_good(self.store, snapshot)
+            self._opening += found
+            return config
+        config, comment, found = first_configuration(self._provisioning)
+        self._opening += found
+        try:
+            number = self.store.prepare(config, author="system", comment=comment).number
+            self.store.confirm(number)
+        except StoreError as error:
+            _log.error("the first snapshot could not be kept: %s", error)
+        return config
+
+    def _verify(self, config: Configuration) -> Ruleset:
+        """Whether the links' networks and the kernel would take `config`; changes nothing. Raises Invalid."""
+        found = list(self._host.misplaced(config))
+        if found:
+            raise Invalid(found)
+        ruleset = self._compile(config)
+        try:
+            self._kernel.check(ruleset)
+        except KernelRefused as refused:
+            raise Invalid([_kernel_fault(refused)]) from refused
+        return ruleset
+
+    def _compile(self, config: Configuration, previous: Assignment | None = None) -> Ruleset:
+        weights = effective_weights(config, self._checker)
+        return compile_ruleset(config, weights, own_addresses(self._host.links()), previous=previous or self._ruleset)
+
+    def _adopt(self) -> Assignment | None:
+        try:
+            return self._kernel.adopt()
+        except (KernelRefused, OSError) as error:
+            _log.warning("what the kernel holds cannot be adopted: %s", error)
+            return None
+
+    async def _put(self, config: Configuration, previous: Assignment | None = None) -> None:
+        """Make the kernel, the links and the checks as `config` says; what cannot be is told. Raises KernelRefused."""
+        self._converging = []
+        self._checker.update(targets(config))
+        self._ruleset = await self._run(self._load, config, previous)
+        self._config = config
+        self._converging = await self._host.configure(config)
+
+    def _load(self, config: Configuration, previous: Assignment | None) -> Ruleset:
+        ruleset = self._compile(config, previous)
+        self._kernel.apply(ruleset)
+        return ruleset
+
+    async def _converge(self, previous: Assignment | None = None) -> bool:
+        """Make the world as the document in force says; what fails is a trouble. Says whether all went well."""
+        try:
+            await self._put(self._config, previous)
+        except (KernelRefused, OSError) as error:
+            _log.error("the kernel does not take the configuration: %s", error)
+            message = f"The kernel does not take the configuration: {error}. Roll back, or report this."
+            self._converging.append(Trouble(code="kernel-refused", message=message))
+            return False
+        return True
+
+    async def _keep(self) -> None:
+        """Converge whenever something changed, and again after a while when that failed."""
+        well = True
+        while True:
+            try:
+                async with asyncio.timeout(None if well else RETRY):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            async with self._lock:
+                well = await self._converge()
+            self._keep_health()
+
+    def _health_changed(self, target: Target, verdict: Verdict) -> None:
+        _log.info(
+            "%s %s port %s is %s: %s", target.check.type, target.address, target.port, verdict.health, verdict.reason
+        )
+        self._wake.set()
+
+    def _keep_health(self) -> None:
+        try:
+            write_atomically(self._health_file, json.dumps(self._checker.export()).encode())
+        except StoreError as error:
+            _log.warning("the checks' state could not be kept: %s", error)
+
+    async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, lambda: function(*arguments))
+
+
+def _kernel_fault(refused: KernelRefused) -> Fault:
+    where = pointer("farms", refused.farm, *([refused.field] if refused.field else [])) if refused.farm else ""
+    return Fault(where, f"the kernel refuses it: {refused.message}")
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None

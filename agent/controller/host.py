@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machine's links, virtual addresses and host name, as the document wants them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from agent.model import Configuration, Fault, unreachable
+from agent.model.state import Trouble
+from agent.system import hostname, networkd
+from agent.system.addresses import VirtualAddresses
+from agent.system.command import CommandFailed
+from agent.system.links import SystemLink, Watch, networks, read_links
+
+
+class Host:
+    """The edge to the machine the agent runs on, for one event loop."""
+
+    def __init__(self, networkd_directory: Path | None) -> None:
+        """`networkd_directory`: where systemd-networkd reads; None: links and host name are somebody else's."""
+        self._directory = networkd_directory
+        self._virtual = VirtualAddresses()
+        self._watch: Watch | None = None
+
+    def links(self) -> list[SystemLink]:
+        """The machine's links as they are now. Blocks for milliseconds; raises OSError."""
+        return read_links()
+
+    def misplaced(self, config: Configuration) -> Iterator[Fault]:
+        """A fault for each virtual address that lies in no network of a link, as far as that can be known now.
+
+        With DHCP the networks are those of the present leases; without a lease nobody knows, and nothing is refused.
+        """
+        links = self.links()
+        if self._directory is None:
+            yield from unreachable(config, networks(links))
+            return
+        wanted = networkd.effective(config.links, links)
+        asking = [link for link in links if link.name in wanted and wanted[link.name].dhcp]
+        leased = {link.name: link.networks() for link in asking}
+        if asking and all(leased.values()):
+            fixed = [interface.network for link in wanted.values() for interface in link.addresses]
+            yield from unreachable(config, [*fixed, *(network for found in leased.values() for network in found)])
+
+    async def configure(self, config: Configuration) -> list[Trouble]:
+        """Bring links, virtual addresses and host name to what `config` says. Returns what is wrong."""
+        links = self.links()
+        found: list[Trouble] = []
+        if self._directory is not None:
+            try:
+                await hostname.ensure(config.system.hostname)
+            except CommandFailed as error:
+                found.append(Trouble(code="hostname-failed", message=f"The host name could not be set: {error}."))
+            try:
+                await networkd.apply(networkd.files(config.links, links), self._directory)
+            except (CommandFailed, OSError) as error:
+                found.append(Trouble(code="links-failed", message=f"The links could not be configured: {error}."))
+        found += await self._virtual.reconcile(sorted(config.virtual_addresses(), key=_order), links)
+        return found + list(_link_troubles(config, links))
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever a link or address changes."""
+        self._watch = Watch(changed)
+        self._watch.start()
+
+    def close(self) -> None:
+        """Watch no more; everything stays as it is."""
+        if self._watch is not None:
+            self._watch.close()
+        self._virtual.close()
+
+
+def _order(address: object) -> tuple[int, str]:
+    return (len(str(address)), str(address))
+
+
+def _link_troubles(config: Configuration, links: list[SystemLink]) -> Iterator[Trouble]:
+    names = {link.name for link in links}
+    for name in config.links.keys() - names:
+        words = ", ".join(sorted(names)) or "none"
+        yield Trouble(
+            code="link-missing", message=f"The link {name} of the configuration is not there (there are: {words})."
+        )
+    if not any(link.physical for link in links):
+        yield Trouble(code="link-none", message="The appliance has no Ethernet link.")
+        return
+    wanted = networkd.effective(config.links, links)
+    for link in links:
+        if link.name not in wanted:
+            continue
+        if not link.carrier:
+            yield Trouble(
+                code="link-down", message=f"The link {link.name} has no carrier: check its cable or switch port."
+            )
+        elif wanted[link.name].dhcp and not link.networks():
+            message = (
+                f"No DHCP server has given the link {link.name} an address; give it one by hand or check the server."
+            )
+            yield Trouble(code="address-none", message=message)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which document the agent begins with."""
+
+from agent.model import Configuration, Invalid, System, parse
+from agent.model.state import Trouble
+from agent.snapshots import Snapshot, Store, StoreError
+from agent.system.credentials import Provisioning
+
+_TRIES = 1000
+"""So many earlier snapshots are tried when the one in force cannot be used."""
+
+
+def first_configuration(provisioning: Provisioning) -> tuple[Configuration, str, list[Trouble]]:
+    """The document of an appliance that never had one, the comment of its snapshot, and what was wrong.
+
+    It is the provisioned one, or the default with the provisioned host name.
+    """
+    if provisioning.configuration is not None:
+        try:
+            return parse(provisioning.configuration), "Provisioned", []
+        except Invalid as error:
+            words = "; ".join(f"{fault.pointer or '/'} {fault.message}" for fault in error.faults[:5])
+            message = f"The credential sluice.configuration was ignored: {words}."
+            trouble = [Trouble(code="credential-unusable", message=message)]
+    else:
+        trouble = []
+    system = System(hostname=provisioning.hostname) if provisioning.hostname else System()
+    return Configuration(system=system), "First start", trouble
+
+
+def last_good(store: Store, snapshot: Snapshot) -> tuple[Configuration, list[Trouble]]:
+    """The document in force, or, when this software cannot use it, the newest earlier one that it can."""
+    try:
+        return snapshot.configuration(), []
+    except Invalid as error:
+        reason = str(error.faults[0].message)
+    for entry in store.list(limit=_TRIES, before=snapshot.number):
+        try:
+            config = store.get(entry.number).configuration()
+        except (Invalid, StoreError):
+            continue
+        message = (
+            f"Snapshot {snapshot.number} cannot be used by this software ({reason}); "
+            f"snapshot {entry.number} is balanced by instead. Roll back to it, or correct the document."
+        )
+        return config, [Trouble(code="configuration-unusable", message=message)]
+    message = f"No snapshot can be used by this software ({reason}); nothing is balanced. Commit a new document."
+    return Configuration(), [Trouble(code="configuration-unusable", message=message)]
