@@ -24,10 +24,9 @@ _QUESTIONS = {
 
 
 def folder_for(test: str) -> Path:
-    """An empty folder for the artefacts of `test` (a pytest node's name)."""
+    """The folder for the artefacts of `test` (a pytest node's name)."""
     folder = ARTEFACTS / re.sub(r"[^A-Za-z0-9_.-]+", "-", test).strip("-")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

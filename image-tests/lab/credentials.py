@@ -2,7 +2,7 @@
 """systemd credentials for the virtual machine: the product's own, and the units that the lab adds to it.
 
 They travel as SMBIOS strings (type 11), as they would on any hypervisor. The image knows nothing of the lab: its
-journal and a control line for root reach the tests through units that are themselves credentials (`systemd.extra-unit.*`).
+journal and a control line for root reach the tests through units that are credentials, too (`systemd.extra-unit.*`).
 """
 
 import base64

@@ -4,7 +4,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -70,9 +70,15 @@ class Laboratory:
         """The addresses of all web servers by name."""
         return {name: server.address for name, server in self._web.items()}
 
+    @property
+    def appliances(self) -> Sequence[Appliance]:
+        """The boxes of the present story; at most one of them is on."""
+        return tuple(self._appliances)
+
     def reset(self) -> None:
         """Bring hosts and servers back to how they were at the start."""
         self._power_off()
+        self._appliances.clear()
         for server in self._web.values():
             server.host.plug()
             server.start()
@@ -83,7 +89,6 @@ class Laboratory:
     def _power_off(self) -> None:
         for appliance in self._appliances:
             appliance.power_cut()
-        self._appliances.clear()
 
     def factory_appliance(self, name: str, credentials: Mapping[str, str], size: str = "4G") -> Appliance:
         """A box that was never switched on; its files are in a folder `name`."""
