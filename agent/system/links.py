@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The links that the kernel has, and being told when they change."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_interface
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from agent.model.types import Address, Interface
+from agent.system.rtnetlink import PROTO_SLUICE, dump_addresses
+
+Network = IPv4Network | IPv6Network
+
+_ETHERNET = 1
+_CARRIER = 1 << 16
+_UP = 1 << 0
+_LOOPBACK = 1 << 3
+_ADDRESSES_AND_LINKS = 0x1 | 0x10 | 0x100
+"""RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR."""
+
+
+@dataclass(frozen=True)
+class LinkAddress:
+    """An address of a link."""
+
+    interface: Interface
+    """With the prefix length."""
+    ours: bool = False
+    """Whether it is a virtual address that Sluice added, in this or an earlier run."""
+
+
+@dataclass(frozen=True)
+class SystemLink:
+    """A link as the kernel has it."""
+
+    index: int
+    name: str
+    mac: str | None
+    up: bool
+    """Whether it is switched on."""
+    carrier: bool
+    """Whether the other end is there."""
+    physical: bool
+    """Whether it is an Ethernet device of the machine's own: no loopback, bridge, tunnel, and no part of one."""
+    addresses: tuple[LinkAddress, ...] = ()
+
+    def networks(self) -> list[Network]:
+        """The networks that the link's own addresses lie in: where virtual addresses can be. No link-local ones."""
+        return [
+            address.interface.network
+            for address in self.addresses
+            if not address.ours
+            and not address.interface.is_link_local
+            and not address.interface.is_loopback
+            and address.interface.network.num_addresses > 1
+        ]
+
+
+def networks(links: Iterable[SystemLink]) -> list[Network]:
+    """The networks of all links, each once, in the order of the links: what `model.unreachable` asks for."""
+    return list(dict.fromkeys(network for link in links for network in link.networks()))
+
+
+def own_addresses(links: Iterable[SystemLink]) -> set[Address]:
+    """The addresses of the appliance itself, without virtual ones: where the GUI answers."""
+    return {address.interface.ip for link in links for address in link.addresses if not address.ours}
+
+
+def read_links() -> list[SystemLink]:
+    """Every link but the loopback, by ifindex. Blocks for milliseconds; raises OSError."""
+    with IPRoute() as netlink:
+        addresses: dict[int, list[LinkAddress]] = {}
+        for found in dump_addresses(netlink):
+            ours = found.proto == PROTO_SLUICE
+            addresses.setdefault(found.index, []).append(LinkAddress(ip_interface(found.interface), ours))
+        links = [
+            SystemLink(
+                index=message["index"],
+                name=message.get_attr("IFLA_IFNAME"),
+                mac=message.get_attr("IFLA_ADDRESS"),
+                up=bool(message["flags"] & _UP),
+                carrier=bool(message["flags"] & _CARRIER),
+                physical=_physical(message),
+                addresses=tuple(addresses.get(message["index"], ())),
+            )
+            for message in netlink.get_links()
+            if not message["flags"] & _LOOPBACK
+        ]
+    return sorted(links, key=lambda link: link.index)
+
+
+class Watch:
+    """Tells when links or addresses change: the kernel says so, nothing is polled.
+
+    What changed is not said: the listener reads the links again. So nothing is lost when the kernel had more to say
+    than the socket could hold (ENOBUFS), and events that come in a burst become one call.
+    """
+
+    def __init__(self, on_change: Callable[[], None], *, settle: float = 0.02) -> None:
+        """`on_change()` is called from the event loop, `settle` seconds after the first event of a burst."""
+        self._on_change = on_change
+        self._settle = settle
+        self._socket: socket.socket | None = None
+        self._due: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to listen; needs a running event loop. Raises OSError."""
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+        try:
+            sock.bind((0, _ADDRESSES_AND_LINKS))
+        except OSError:
+            sock.close()
+            raise
+        self._socket = sock
+        asyncio.get_running_loop().add_reader(sock, self._read, sock)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _read(self, sock: socket.socket) -> None:
+        while True:
+            try:
+                sock.recv(65536)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(self._settle, self._tell)
+
+    def _tell(self) -> None:
+        self._due = None
+        self._on_change()
+
+
+def _physical(message: Any) -> bool:
+    info = message.get_attr("IFLA_LINKINFO")
+    kind = info.get_attr("IFLA_INFO_KIND") if info else None
+    return message["ifi_type"] == _ETHERNET and kind is None and not message.get_attr("IFLA_MASTER")
