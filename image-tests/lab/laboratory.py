@@ -43,9 +43,9 @@ class Laboratory:
         (self.folder / "dhcp.log").unlink(missing_ok=True)
         with ExitStack() as stack:
             stack.enter_context(self.network)
-            self._client = Client(self.network.host("client", CLIENTS, CLIENT_NUMBER))
+            self._client = Client(self.network.host("client", {CLIENTS: CLIENT_NUMBER}))
             for name, number in BACKEND_NUMBERS.items():
-                self._web[name] = stack.enter_context(WebServer(self.network.host(name, BACKENDS, number)))
+                self._web[name] = stack.enter_context(WebServer(self.network.host(name, {BACKENDS: number})))
             stack.enter_context(self.dhcp)
             stack.callback(self._power_off)
             self._stack = stack.pop_all()

@@ -9,7 +9,7 @@ as it left them.
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -52,30 +52,31 @@ def ip(*arguments: str, into: "Host | None" = None) -> str:
 
 
 class Host:
-    """A network namespace with one leg in one segment."""
+    """A network namespace with a leg in each of some segments: eth0 in the first, eth1 in the second..."""
 
-    def __init__(self, name: str, segment: Segment, number: int) -> None:
+    def __init__(self, name: str, legs: Mapping[Segment, int]) -> None:
+        """`legs` gives the host number in each segment."""
         self.name = name
-        self.segment = segment
-        self.address = segment.address(number)
+        first, number = next(iter(legs.items()))
+        self.address = first.address(number)
         self._descriptor = _new_network_namespace()
-        self._leg = f"v-{name}"
-        ip("link", "add", self._leg, "type", "veth", "peer", "name", "eth0", "netns", self.path)
-        ip("link", "set", self._leg, "master", segment.name, "up")
-        mac = f"02:00:00:{segment.prefix.split('.')[1]}:00:{number:02x}"
+        self._cables: list[str] = []
         ip("link", "set", "lo", "up", into=self)
-        ip("link", "set", "eth0", "address", mac, "up", into=self)
-        self.add_address(self.address)
-        ip("route", "add", "default", "via", segment.address(APPLIANCE_NUMBER), into=self)
+        for index, (segment, own) in enumerate(legs.items()):
+            cable, leg = f"v{index}-{name}", f"eth{index}"
+            ip("link", "add", cable, "type", "veth", "peer", "name", leg, "netns", self.path)
+            ip("link", "set", cable, "master", segment.name, "up")
+            self._cables.append(cable)
+            mac = f"02:00:00:{segment.prefix.split('.')[1]}:00:{own:02x}"
+            ip("link", "set", leg, "address", mac, "up", into=self)
+            ip("address", "add", f"{segment.address(own)}/24", "dev", leg, into=self)
+        if APPLIANCE_NUMBER not in legs.values():
+            ip("route", "add", "default", "via", first.address(APPLIANCE_NUMBER), into=self)
 
     @property
     def path(self) -> str:
         """A path to the namespace, for `nsenter --net=` and `ip ... netns`, as long as this process lives."""
         return f"/proc/{os.getpid()}/fd/{self._descriptor}"
-
-    def add_address(self, address: str) -> None:
-        """Give the host one more address of its segment."""
-        ip("address", "add", f"{address}/24", "dev", "eth0", into=self)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -89,15 +90,18 @@ class Host:
 
     def unplug(self) -> None:
         """Pull the cable: nothing arrives any more, and nothing is told to anybody."""
-        ip("link", "set", self._leg, "down")
+        for cable in self._cables:
+            ip("link", "set", cable, "down")
 
     def plug(self) -> None:
         """Put the cable back."""
-        ip("link", "set", self._leg, "up")
+        for cable in self._cables:
+            ip("link", "set", cable, "up")
 
     def close(self) -> None:
         """Remove the host from the network. The namespace goes with its last socket."""
-        ip("link", "delete", self._leg)
+        for cable in self._cables:
+            ip("link", "delete", cable)
         os.close(self._descriptor)
 
 
@@ -140,9 +144,9 @@ class Network:
         for segment in SEGMENTS:
             ip("link", "delete", segment.name)
 
-    def host(self, name: str, segment: Segment, number: int) -> Host:
-        """Add a host to `segment`; it goes when the network does."""
-        host = Host(name, segment, number)
+    def host(self, name: str, legs: Mapping[Segment, int]) -> Host:
+        """Add a host with `legs` (see Host); it goes when the network does."""
+        host = Host(name, legs)
         self._hosts.append(host)
         return host
 
