@@ -1,10 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The edge to the kernel: libnftables in, JSON and ctnetlink out."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from agent.dataplane.ruleset import Assignment, Ruleset
+from agent.dataplane import conntrack, readback
+from agent.dataplane.assignment import Assignment
+from agent.dataplane.readback import Held
+from agent.dataplane.ruleset import Element, Elements, Ruleset
+from agent.dataplane.script import Command, delta, delta_from, fresh, text
+from agent.dataplane.skeleton import ELEMENT_SETS, TABLE, VERSION
+
+_log = logging.getLogger(__name__)
+_TARGETS = ("backends4", "backends6", "hosts4", "hosts6")
+_FIELDS = {"services": "addresses", "backends": "backends", "hosts": "backends", "traffic": "backends"}
+_PLACE = re.compile(r"^[^:\n]*:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
 
 
 class KernelRefused(Exception):
@@ -36,40 +50,178 @@ class Kernel:
     """`table inet sluice` of the network namespace that the first call was made in.
 
     Every method blocks and may be called from any thread, one at a time: run them in one worker thread. Missing
-    libraries or rights show as KernelRefused (check, apply) or OSError.
+    libraries or rights show as KernelRefused (check, apply, transaction) or OSError (all others).
     """
+
+    def __init__(self) -> None:
+        self._nft: Any = None
+        self._applied: Ruleset | None = None
+        self._held: Elements | None = None
+        self._looked = False
 
     def adopt(self) -> Assignment | None:
         """Read what the kernel holds from an earlier run, to go on with it. None: nothing of ours that can be used.
 
         Call it once at start and hand the result to compile_ruleset: marks, turns and counters then go on.
         """
-        raise NotImplementedError
+        self._applied, self._held, self._looked = None, None, True
+        listing = self._list("numbers")
+        if listing is None:
+            return None
+        elements: dict[str, dict[str, Element]] = {}
+        for set_name in ELEMENT_SETS:
+            elements[set_name] = {held.key: held.element for held in self._elements(set_name)}
+        numbers = readback.assignment(elements)
+        if numbers is not None and readback.comment(listing) == VERSION:
+            self._held = elements
+        return numbers
 
     def check(self, ruleset: Ruleset) -> None:
         """Ask the kernel whether it would take the change to `ruleset`; changes nothing. Raises KernelRefused."""
-        raise NotImplementedError
+        commands = self._commands(ruleset)
+        context = self._context()
+        context.set_dry_run(True)
+        try:
+            self._run(commands)
+        finally:
+            context.set_dry_run(False)
 
     def apply(self, ruleset: Ruleset) -> None:
         """Make the kernel hold `ruleset`, in one transaction, or raise KernelRefused and leave all as it was.
 
         UDP flows of backends that left, or that are enabled but take nothing any more, are forgotten right after it:
-        their clients are balanced anew.
+        their clients are balanced anew. Where somebody else has changed the table meanwhile, that is mended.
         """
-        raise NotImplementedError
+        commands = self._commands(ruleset)
+        try:
+            self._run(commands)
+        except KernelRefused as refusal:
+            again = self._mended(ruleset, commands)
+            if again is None:
+                raise
+            _log.warning("table %s was changed by somebody else (%s); it is set right", TABLE, refusal)
+            self._run(again)
+        before, failed_before = self._marks_before()
+        self._applied, self._held = ruleset, None
+        self._forget((before - ruleset.marks().keys()) | (ruleset.failed() - failed_before))
 
     def transaction(self, ruleset: Ruleset) -> str:
         """The text that apply would send: the difference to what the kernel holds now. Empty: nothing to do."""
-        raise NotImplementedError
+        return text(self._commands(ruleset))
 
     def counters(self) -> dict[tuple[str, str], Counters]:
         """The counters of every backend of the applied ruleset, by (farm, backend)."""
-        raise NotImplementedError
+        marks = self._applied.marks() if self._applied else {}
+        result = {who: Counters() for who in marks.values()}
+        for set_name in _TARGETS:
+            for held in self._elements(set_name):
+                who = marks.get(int(held.key))
+                if who:
+                    result[who] = replace(result[who], new=held.packets)
+        for held in self._elements("traffic"):
+            mark, _, direction = held.key.partition(" . ")
+            who = marks.get(int(mark))
+            if who and direction == "original":
+                result[who] = replace(result[who], packets_in=held.packets, bytes_in=held.bytes)
+            elif who:
+                result[who] = replace(result[who], packets_out=held.packets, bytes_out=held.bytes)
+        return result
 
     def active(self) -> dict[tuple[str, str], int]:
         """Connections that are open now (UDP: flows), by (farm, backend); backends without any may be missing."""
-        raise NotImplementedError
+        marks = self._applied.marks() if self._applied else {}
+        return {marks[mark]: number for mark, number in conntrack.active_by_mark().items() if mark in marks}
 
     def forget_udp(self, backends: Iterable[tuple[str, str]]) -> int:
         """Remove the UDP flows of these (farm, backend) from connection tracking; the number removed."""
-        raise NotImplementedError
+        wanted = set(backends)
+        marks = self._applied.marks() if self._applied else {}
+        return conntrack.forget_udp([mark for mark, who in marks.items() if who in wanted])
+
+    def _commands(self, ruleset: Ruleset) -> list[Command]:
+        if not self._looked:
+            self.adopt()
+        if self._applied is not None:
+            return delta(self._applied, ruleset)
+        if self._held is not None:
+            return delta_from(self._held, ruleset)
+        return fresh(ruleset)
+
+    def _mended(self, ruleset: Ruleset, refused: list[Command]) -> list[Command] | None:
+        """The commands from what the kernel really holds, if that is another thing than was thought."""
+        applied, held = self._applied, self._held
+        try:
+            self.adopt()
+            commands = self._commands(ruleset)
+        except OSError:
+            commands = refused
+        finally:
+            real, (self._applied, self._held) = self._held, (applied, held)
+        if sorted(text([command]) for command in commands) == sorted(text([command]) for command in refused):
+            return None
+        if applied is not None and real is not None and not delta_from(real, applied):
+            return None
+        return commands
+
+    def _marks_before(self) -> tuple[set[int], set[int]]:
+        if self._applied is not None:
+            return set(self._applied.marks()), self._applied.failed()
+        held = self._held or {}
+        return {int(key) for set_name in _TARGETS for key in held.get(set_name, {})}, set()
+
+    def _forget(self, marks: set[int]) -> None:
+        try:
+            conntrack.forget_udp(marks)
+        except OSError as error:
+            # The change itself has been made; a stale flow ends by its timeout.
+            _log.warning("UDP flows of backends that left could not be removed: %s", error)
+
+    def _run(self, commands: Sequence[Command]) -> None:
+        if not commands:
+            return
+        code, _output, error = self._context().cmd(text(commands))
+        if code != 0:
+            raise _refusal(error, commands)
+
+    def _list(self, set_name: str) -> dict[str, Any] | None:
+        """The JSON of one set; None where there is no such set. Raises OSError for any other reason."""
+        kind = "set" if set_name in ("masqueraded", "traffic", "virtual4", "virtual6") else "map"
+        code, output, error = self._context().cmd(f"list {kind} {TABLE} {set_name}")
+        if code == 0:
+            answer: dict[str, Any] = json.loads(output)
+            return answer
+        if "No such file or directory" in error:
+            return None
+        raise OSError(f"nftables cannot be read: {_first_line(error)}")
+
+    def _elements(self, set_name: str) -> Iterable[Held]:
+        return readback.held(self._list(set_name) or {})
+
+    def _context(self) -> Any:
+        if self._nft is None:
+            try:
+                from nftables import Nftables  # noqa: PLC0415 - a build host compiles without it
+
+                context = Nftables()
+            except (ImportError, OSError) as error:
+                raise KernelRefused(f"libnftables is missing: {error}") from None
+            context.set_json_output(True)
+            self._nft = context
+        return self._nft
+
+
+def _refusal(error: str, commands: Sequence[Command]) -> KernelRefused:
+    """What libnftables said, with the farm whose line it points at."""
+    match = _PLACE.search(error)
+    if not match:
+        return KernelRefused(_first_line(error))
+    line = int(match.group(1))
+    # nft counts a script's lines from 1.
+    command = commands[line - 1] if 1 <= line <= len(commands) else None
+    field = _FIELDS.get(command.set_name.rstrip("46")) if command and command.farm else None
+    return KernelRefused(match.group(2).strip(), command.farm if command else None, field)
+
+
+def _first_line(error: str) -> str:
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return lines[0] if lines else "no reason was given"

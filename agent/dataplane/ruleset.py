@@ -1,29 +1,69 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the kernel is to hold, as values: immutable, comparable, and free of I/O."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agent.dataplane.assignment import Assignment, FarmNumbers
+from agent.dataplane.pool import is_exact
+from agent.model import Farm
+
+Element = tuple[str, str]
+"""What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
+Elements = Mapping[str, Mapping[str, Element]]
+"""Elements by set and key, all in the notation of nft."""
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """Which numbers farms and backends have. Opaque to others: take it from a Ruleset or Kernel.adopt, hand it on."""
+class FarmPart:
+    """One farm's part of the ruleset, with all that it was made from."""
+
+    farm: Farm
+    weights: Mapping[str, int]
+    numbers: FarmNumbers
+    elements: Elements
+    failed: frozenset[int]
+    """The marks of backends that are enabled but take nothing: nobody is to wait for them."""
+    shares: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Ruleset:
     """The whole contents of `table inet sluice` for one document and its effective weights."""
 
+    parts: Mapping[str, FarmPart]
+    """By farm; only farms that are enabled."""
+    common: Elements
+    """The elements that belong to no single farm."""
     assignment: Assignment
+    _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def exact_turn(self, farm: str) -> bool:
-        """Whether the backends of `farm` get connections in exact turn, undisturbed by other farms' traffic."""
-        raise NotImplementedError
+        """Whether the backends of `farm` get connections in exact turn, undisturbed by other farms' traffic.
+
+        False also for a farm that is not in the ruleset, or none of whose backends takes connections.
+        """
+        part = self.parts.get(farm)
+        return bool(part and part.numbers.picker and is_exact(part.numbers.picker, part.weights.values()))
 
     def share(self, farm: str, backend: str) -> float:
         """The part of new connections, 0..1, that the buckets give to `backend`; 0 for what is not in the ruleset."""
-        raise NotImplementedError
+        part = self.parts.get(farm)
+        return part.shares.get(backend, 0.0) if part else 0.0
 
     def marks(self) -> Mapping[int, tuple[str, str]]:
         """The connection mark of every backend -> (farm, backend)."""
-        raise NotImplementedError
+        if not self._marks:
+            for farm, part in self.parts.items():
+                self._marks.update((mark, (farm, key[0])) for key, mark in part.numbers.backends.items())
+        return self._marks
+
+    def failed(self) -> set[int]:
+        """The marks of all backends that are enabled but take nothing."""
+        return set().union(*(part.failed for part in self.parts.values()))
+
+    def pieces(self) -> Iterator[tuple[str | None, Elements]]:
+        """The elements piece by piece: what is common (None), then farm by farm in the order of names."""
+        yield None, self.common
+        for farm in sorted(self.parts):
+            yield farm, self.parts[farm].elements

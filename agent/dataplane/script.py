@@ -1,9 +1,107 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A Ruleset as text for nftables."""
+"""Rulesets and their differences as text for nftables."""
 
-from agent.dataplane.ruleset import Ruleset
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from agent.dataplane.ruleset import Element, Elements, Ruleset
+from agent.dataplane.skeleton import SKELETON, TABLE
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line for nft, and which farm (None: none, or unknown) and set it is about."""
+
+    text: str
+    farm: str | None
+    set_name: str
 
 
 def script(ruleset: Ruleset) -> str:
-    """A script for `nft -f` that makes the kernel hold exactly this ruleset, whatever `table inet sluice` held before."""
-    raise NotImplementedError
+    """A script for `nft -f`: the kernel then holds this ruleset, whatever `table inet sluice` held before."""
+    lines = ["# What Sluice has the kernel hold. Load it with: nft -f FILE", SKELETON]
+    for farm, elements in ruleset.pieces():
+        lines.append(f"# farm {farm}" if farm else "# all farms")
+        lines.extend(command.text for command in _adds(farm, elements))
+    return "\n".join(lines) + "\n"
+
+
+def fresh(ruleset: Ruleset) -> list[Command]:
+    """The commands that replace the whole table."""
+    start = [Command(line, None, "") for line in SKELETON.splitlines()]
+    return start + [command for farm, elements in ruleset.pieces() for command in _adds(farm, elements)]
+
+
+def delta(old: Ruleset, new: Ruleset) -> list[Command]:
+    """The commands that lead from one ruleset to another. Parts that both share cost nothing."""
+    deletions: list[Command] = []
+    additions: list[Command] = []
+    farms = [
+        name for name in sorted(old.parts.keys() | new.parts.keys()) if old.parts.get(name) is not new.parts.get(name)
+    ]
+    pieces: list[tuple[str | None, Elements, Elements]] = [(None, old.common, new.common)]
+    for name in farms:
+        before, after = old.parts.get(name), new.parts.get(name)
+        pieces.append((name, before.elements if before else {}, after.elements if after else {}))
+    for farm, before_elements, after_elements in pieces:
+        gone, come = _difference(before_elements, after_elements)
+        deletions.extend(_deletes(farm, gone))
+        additions.extend(_adds(farm, come))
+    # All deletions first: an address and port may move from one farm to another.
+    return deletions + additions
+
+
+def delta_from(held: Elements, new: Ruleset) -> list[Command]:
+    """The commands that lead from elements that were found in the kernel to a ruleset."""
+    additions: list[Command] = []
+    left = {set_name: dict(elements) for set_name, elements in held.items()}
+    gone: dict[str, dict[str, Element]] = {}
+    for farm, wanted in new.pieces():
+        here = {
+            name: {key: left[name].pop(key) for key in keys if key in left.get(name, {})}
+            for name, keys in wanted.items()
+        }
+        replaced, come = _difference(here, wanted)
+        for set_name, elements in replaced.items():
+            gone.setdefault(set_name, {}).update(elements)
+        additions.extend(_adds(farm, come))
+    for set_name, elements in left.items():
+        gone.setdefault(set_name, {}).update(elements)
+    return [*_deletes(None, gone), *additions]
+
+
+def text(commands: Iterable[Command]) -> str:
+    """The commands as one transaction; line n is the n-th command."""
+    return "\n".join(command.text for command in commands)
+
+
+def _difference(before: Elements, after: Elements) -> tuple[Elements, Elements]:
+    gone: dict[str, dict[str, Element]] = {}
+    come: dict[str, dict[str, Element]] = {}
+    for set_name in [*before, *(name for name in after if name not in before)]:
+        old: Mapping[str, Element] = before.get(set_name, {})
+        new: Mapping[str, Element] = after.get(set_name, {})
+        if old is not new and old != new:
+            gone[set_name] = {key: element for key, element in old.items() if new.get(key) != element}
+            come[set_name] = {key: element for key, element in new.items() if old.get(key) != element}
+    return gone, come
+
+
+def _adds(farm: str | None, elements: Elements) -> Iterator[Command]:
+    for set_name, content in elements.items():
+        if content:
+            words = ", ".join(_element(key, element) for key, element in content.items())
+            yield Command(f"add element {TABLE} {set_name} {{ {words} }}", farm, set_name)
+
+
+def _deletes(farm: str | None, elements: Elements) -> Iterator[Command]:
+    for set_name, content in elements.items():
+        if content:
+            yield Command(f"delete element {TABLE} {set_name} {{ {', '.join(content)} }}", farm, set_name)
+
+
+def _element(key: str, element: Element) -> str:
+    value, comment = element
+    # Names are checked by the model; a quote or a backslash could not be written in nft's notation at all.
+    note = ' comment "' + "".join(c for c in comment if c.isprintable() and c not in '"\\') + '"' if comment else ""
+    return f"{key}{note} : {value}" if value else f"{key}{note}"

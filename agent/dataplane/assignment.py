@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Numbers: which mark a farm and a backend have, and which picker a farm has. Pure and stable.
+
+What has a number keeps it; what is new gets the next one that is free, in a circle, so that a number is not used again
+while a connection of its last owner may still be known to the kernel. A backend whose address or port changes is
+another server and gets another number.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agent.dataplane.pool import Picker, Pool, fits
+from agent.model import Farm
+
+LAST_MARK = 0xFFFFFF
+"""Marks are 1 to this; the upper 8 bits of a packet's or connection's mark are kept for other uses."""
+
+BackendKey = tuple[str, str, int | None]
+"""Name, address and port of a backend within its farm."""
+
+
+@dataclass(frozen=True)
+class FarmNumbers:
+    """The numbers of one farm. `picker` is None while no backend was ever usable."""
+
+    mark: int
+    picker: Picker | None
+    backends: Mapping[BackendKey, int]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which numbers farms and backends have. Opaque to others: take it from a Ruleset or Kernel.adopt, hand it on."""
+
+    farms: Mapping[str, FarmNumbers] = field(default_factory=dict)
+    next_farm: int = 1
+    next_backend: int = 1
+
+
+def assign(
+    farms: Mapping[str, Farm],
+    weights: Mapping[str, Mapping[str, int]],
+    previous: Assignment,
+    unchanged: Collection[str],
+) -> Assignment:
+    """Numbers for `farms`, which are the enabled ones.
+
+    `unchanged` names farms whose numbers in `previous` are known to fit still. Of the others those that fit are kept.
+    A farm that shares a random picker gets a turn of its own as soon as one is free.
+    """
+    farm_marks = _Marks(previous.next_farm, (numbers.mark for numbers in previous.farms.values()))
+    backend_marks: _Marks | None = None
+    kept: dict[str, Picker | None] = {}
+    for name in sorted(farms):
+        numbers = previous.farms.get(name)
+        usable = [weight for weight in weights.get(name, {}).values() if weight > 0]
+        if numbers and (name in unchanged or not usable or (numbers.picker and fits(numbers.picker, usable))):
+            kept[name] = numbers.picker
+    pool = Pool(picker for picker in kept.values() if picker)
+    result: dict[str, FarmNumbers] = {}
+    for name in sorted(farms):
+        before = previous.farms.get(name)
+        picker = kept.get(name)
+        usable = [weight for weight in weights.get(name, {}).values() if weight > 0]
+        if usable and (picker is None or picker.kind == "random"):
+            better = pool.choose(usable)
+            picker = better if picker is None or better.kind == "turn" else picker
+        if before and name in unchanged:
+            result[name] = before if picker == before.picker else FarmNumbers(before.mark, picker, before.backends)
+            continue
+        if backend_marks is None:
+            backend_marks = _Marks(
+                previous.next_backend,
+                (mark for numbers in previous.farms.values() for mark in numbers.backends.values()),
+            )
+        marks = _backends(farms[name], before, backend_marks)
+        mark = before.mark if before else farm_marks.new()
+        same = before and before.picker == picker and before.backends == marks
+        result[name] = before if before and same else FarmNumbers(mark, picker, marks)
+    next_backend = backend_marks.next if backend_marks else previous.next_backend
+    return Assignment(result, farm_marks.next, next_backend)
+
+
+def _backends(farm: Farm, before: FarmNumbers | None, marks: "_Marks") -> dict[BackendKey, int]:
+    known = before.backends if before else {}
+    return {key: known.get(key) or marks.new() for key in backend_keys(farm)}
+
+
+def backend_keys(farm: Farm) -> Iterator[BackendKey]:
+    """The keys of a farm's backends, in the order of names."""
+    for name, backend in sorted(farm.backends.items()):
+        yield name, str(backend.address), backend.port
+
+
+class _Marks:
+    def __init__(self, start: int, used: Iterator[int]) -> None:
+        self.next = start
+        self._used = set(used)
+
+    def new(self) -> int:
+        while self.next in self._used or not 1 <= self.next <= LAST_MARK:
+            self.next = self.next + 1 if self.next < LAST_MARK else 1
+        mark = self.next
+        self._used.add(mark)
+        self.next = mark + 1 if mark < LAST_MARK else 1
+        return mark

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The permanent part of `table inet sluice`: sets, chains and rules, loaded once. Only elements change later."""
+
+from hashlib import sha256
+
+from agent.dataplane.buckets import COARSE_SIZES
+from agent.dataplane.pool import chains
+from agent.model import MANAGEMENT_PORT
+
+TABLE = "inet sluice"
+
+_SETS = f"""\
+	map services4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
+	map services6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
+	map pickers {{ typeof meta mark : verdict; comment "farm -> how its buckets are chosen"; }}
+	map buckets {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "farm, bucket -> backend"; }}
+	map backends4 {{ typeof ct mark : ip daddr . th dport; counter; comment "backend -> address and port"; }}
+	map backends6 {{ typeof ct mark : ip6 daddr . th dport; counter; comment "backend -> address and port"; }}
+	map hosts4 {{ typeof ct mark : ip daddr; counter; comment "backend -> address; the port stays"; }}
+	map hosts6 {{ typeof ct mark : ip6 daddr; counter; comment "backend -> address; the port stays"; }}
+	set masqueraded {{ typeof ct mark; comment "backends that see the appliance's address"; }}
+	set traffic {{ typeof ct mark . ct direction; counter; comment "packets and bytes of each backend"; }}
+	set virtual4 {{ typeof ip daddr; comment "virtual addresses that are no link's own"; }}
+	set virtual6 {{ typeof ip6 daddr; comment "virtual addresses that are no link's own"; }}
+	counter guarded {{ comment "dropped: for a farm, but not translated" }}
+	counter refused {{ comment "refused: the farm has no usable backend" }}
+	counter unserved {{ comment "refused: no farm has this virtual address and port" }}
+"""
+
+_RULES = f"""\
+	chain refuse {{
+		counter name refused
+		meta l4proto tcp reject with tcp reset
+		reject with icmpx type port-unreachable
+	}}
+	chain balance4 {{
+		meta mark vmap @pickers
+		meta l4proto {{ tcp, udp }} dnat ip to ct mark map @backends4
+		dnat ip to ct mark map @hosts4
+		counter name guarded drop
+	}}
+	chain balance6 {{
+		meta mark vmap @pickers
+		meta l4proto {{ tcp, udp }} dnat ip6 to ct mark map @backends6
+		dnat ip6 to ct mark map @hosts6
+		counter name guarded drop
+	}}
+	chain dispatch {{
+		type nat hook prerouting priority dstnat; policy accept;
+		tcp dport {MANAGEMENT_PORT} ip daddr != @virtual4 accept
+		tcp dport {MANAGEMENT_PORT} ip6 daddr != @virtual6 accept
+		meta mark set ip daddr . meta l4proto . th dport map @services4 goto balance4
+		meta mark set ip6 daddr . meta l4proto . th dport map @services6 goto balance6
+	}}
+	chain source {{
+		type nat hook postrouting priority srcnat; policy accept;
+		ct status dnat ct mark @masqueraded masquerade
+	}}
+	chain forward {{
+		type filter hook forward priority filter; policy drop;
+		ct mark . ct direction @traffic accept
+		ct status dnat accept
+	}}
+	chain input {{
+		type filter hook input priority filter; policy accept;
+		ip daddr @virtual4 goto unserved
+		ip6 daddr @virtual6 goto unserved
+	}}
+	chain unserved {{
+		ct state established,related accept
+		ct state invalid drop
+		meta l4proto tcp counter name unserved reject with tcp reset
+		meta l4proto udp counter name unserved reject with icmpx type port-unreachable
+	}}
+"""
+
+
+def _body() -> str:
+    pickers = "".join(f"\tchain {name} {{ {rule}; }}\n" for name, rule in chains())
+    return _SETS + pickers + _RULES
+
+
+_BODY = _body()
+
+VERSION = sha256(_BODY.encode()).hexdigest()[:16]
+"""Tells skeletons apart; the table has it as the comment of its map `numbers`."""
+
+SKELETON = f"""\
+table {TABLE}
+delete table {TABLE}
+table {TABLE} {{
+	map numbers {{ typeof meta mark : meta mark; comment "{VERSION}"; }}
+{_BODY}}}
+"""
+"""Replaces whatever the table held by the permanent part, without elements. A script for nft."""
+
+ELEMENT_SETS = (
+    "numbers", "virtual4", "virtual6", "services4", "services6", "pickers", "buckets",
+    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
+)  # fmt: skip
+"""Every set that has elements of ours."""
