@@ -69,7 +69,7 @@ def kernel_path() -> Path:
 
 def initrd_path() -> Path:
     """The initrd of the image without kernel modules, a zstd cpio (it need not have been built)."""
-    return BUILD / "initrd.cpio.zst"
+    return BUILD / f"initrd_{image_version()}.cpio.zst"
 
 
 def root_partition_path() -> Path:
@@ -183,6 +183,19 @@ def _inputs() -> Iterator[Path]:
                     yield path
 
 
+def _lay_out_source() -> None:
+    """Copy what the Python package is made of to build/source; mkosi wants a folder of it."""
+    folder = BUILD / "source"
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in _inputs():
+        relative = path.relative_to(PROJECT)
+        if not relative.parts[0].startswith("mkosi."):
+            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, folder / relative)
+    # pyproject.toml names it; the long description is not part of the image.
+    (folder / "README.md").touch()
+
+
 def _mark(mirrors: Mirrors) -> str:
     """What tells whether an image is up to date."""
     described = [f"{path.relative_to(PROJECT)} {fingerprint(path.read_bytes())}" for path in _inputs()]
@@ -212,8 +225,9 @@ def make_image(*, force: bool = False) -> Path:
     began = time.monotonic()
     stamp.unlink(missing_ok=True)
     # Partitions carry the UUID of the build in their name, so that mkosi leaves those of earlier builds behind.
-    for old in BUILD.glob("sluice_*"):
+    for old in (*BUILD.glob("sluice_*"), *BUILD.glob("initrd*")):
         old.unlink()
+    _lay_out_source()
     incremental = host.cache() / "image"
     incremental.mkdir(exist_ok=True)
     _run_mkosi(
