@@ -1,81 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Access to the appliance, in one object."""
 
+import hmac
+import logging
+import secrets
+import sqlite3
+import string
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
+from agent.access import bearers, throttle
+from agent.access.errors import AlreadyClaimed, Throttled, WeakPassword, WrongCode, WrongCredentials
+from agent.access.passwords import Passwords, accept
+from agent.access.types import ADMIN, AuditRecord, Identity, NewSession, SessionNow, TokenNow
+from agent.access.vault import Vault
 from agent.model.state import Trouble
+from agent.storage import StoreError, plain
 
-ADMIN = "admin"
-"""The one user."""
-MIN_PASSWORD = 10
-"""Characters that a password has at least."""
-MAX_PASSWORD_BYTES = 256
-"""Bytes (UTF-8) that a password has at most."""
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Identity:
-    """Who a request comes from."""
-
-    name: str
-    """The user's or the API token's name."""
-    kind: Literal["session", "token"]
-    session: str | None
-    """The session's id (not its token), for `end_session` and `set_password`; None for an API token."""
-
-    @property
-    def author(self) -> str:
-        """How snapshots and the audit log call it: `admin`, `token NAME`."""
-        return self.name if self.kind == "session" else f"token {self.name}"
-
-
-@dataclass(frozen=True)
-class NewSession:
-    """A session that has begun. `token` is told once and stored nowhere."""
-
-    token: str
-    user: str
-    expires: datetime
-    """It ends then (UTC) at the latest, and 12 hours after its last use."""
-
-
-@dataclass(frozen=True)
-class SessionNow:
-    """A session as a list shows it."""
-
-    id: str
-    user: str
-    source: str
-    created: datetime
-    last_used: datetime
-    """To within five minutes."""
-    expires: datetime
-
-
-@dataclass(frozen=True)
-class TokenNow:
-    """An API token as a list shows it."""
-
-    name: str
-    created: datetime
-    last_used: datetime | None
-    """To within five minutes."""
-
-
-@dataclass(frozen=True)
-class AuditRecord:
-    """One line of the audit log."""
-
-    number: int
-    time: datetime
-    actor: str
-    source: str
-    action: str
-    detail: str
+CODE_SIGNS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+"""Without 0 and O, 1 and I; 32 of them, so that 12 make 60 bits."""
+PROVISIONED = "provisioned"
+"""The name of the API token that the credential `sluice.api-token` sets."""
+MIN_TOKEN = 20
+"""Characters of a provisioned API token; it has to be random, as it is stored with a quick hash."""
+MAX_AUDIT = 10_000
+"""Records of the audit log that are kept."""
 
 
 def _now() -> datetime:
@@ -85,26 +38,38 @@ def _now() -> datetime:
 class Access:
     """The administrator's password, sessions, API tokens, claim code, throttle and audit log.
 
-    All is synchronous and may be called from any thread. `claim`, `log_in`, `set_password` and `provision` hash a
-    password: 0.1 s of a processor and 32 MiB; call them in a thread. `source` is the caller's IP address, or
-    "console".
+    All is synchronous and may be called from any thread. `claim`, `log_in`, `check_password`, `set_password` and
+    `provision` hash a password: 0.1 s of a processor and 32 MiB; call them in a thread. `source` is the caller's IP
+    address, or "console".
     """
+
+    def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
+        self._time = clock
+        self._vault = Vault(directory, self._clock)
+        self._passwords = Passwords()
+        self._refused: dict[str, str] = {}
 
     @classmethod
     def open(cls, directory: Path, *, clock: Callable[[], datetime] = _now) -> Self:
-        """Open the secrets in `directory` (SLUICE_DATA). Never fails for a bad disk: see `troubles`."""
-        raise NotImplementedError
+        """Open the secrets in `directory` (SLUICE_DATA). Never fails for a bad disk: see `troubles`.
+
+        Raises StoreBusy only: another agent uses the directory.
+        """
+        return cls(directory, clock)
 
     @property
     def lasting(self) -> bool:
         """Whether what is set now outlasts a restart."""
-        raise NotImplementedError
+        return self._vault.lasting
 
     def troubles(self) -> list[Trouble]:
-        """What is wrong now: codes secrets-missing, secrets-read-only, secrets-full, secrets-failed,
-        secrets-damaged, provisioning-password, provisioning-token.
+        """What is wrong now.
+
+        Codes: secrets-missing, secrets-read-only, secrets-full, secrets-failed, secrets-newer (at most one of
+        these), secrets-damaged, provisioning-password, provisioning-token.
         """
-        raise NotImplementedError
+        refused = [Trouble(code=code, message=words) for code, words in self._refused.items()]
+        return self._vault.troubles() + refused
 
     def provision(self, *, password: str | None = None, api_token: str | None = None) -> None:
         """Take what the systemd credentials say; call it once at start, before `claim_code`. Does not raise.
@@ -112,17 +77,37 @@ class Access:
         The password is set only if there is none. The API token `provisioned` is set or replaced; without a
         credential it stays as it is. What is not acceptable is not taken, and stands in `troubles`.
         """
-        raise NotImplementedError
+        self._refused.clear()
+        if password is not None and not self.claimed:
+            try:
+                self._begin(self._passwords.hash(password.rstrip("\r\n")), "password set")
+            except (WeakPassword, Throttled, StoreError) as error:
+                self._refused["provisioning-password"] = f"The credential sluice.admin-password is not used: {error}."
+        if api_token is not None:
+            try:
+                self._provision_token(api_token.rstrip("\r\n"))
+            except (ValueError, StoreError) as error:
+                self._refused["provisioning-token"] = f"The credential sluice.api-token is not used: {error}."
 
     @property
     def claimed(self) -> bool:
         """Whether there is a password."""
-        raise NotImplementedError
+        return self._hash(ADMIN) is not None
 
     @property
     def claim_code(self) -> str | None:
         """The code `XXXX-XXXX-XXXX` to claim the box with, the same until it is used; None once claimed."""
-        raise NotImplementedError
+
+        def work(connection: sqlite3.Connection) -> str:
+            signs = "".join(secrets.choice(CODE_SIGNS) for _ in range(12))
+            code = "-".join((signs[:4], signs[4:8], signs[8:]))
+            connection.execute("INSERT OR IGNORE INTO claim VALUES (1, ?)", [code])
+            return str(connection.execute("SELECT code FROM claim").fetchone()[0])
+
+        if self.claimed:
+            return None
+        known = self._vault.rows("SELECT code FROM claim")
+        return str(known[0][0]) if known else self._vault.change(work)
 
     def claim(self, code: str, password: str, source: str) -> NewSession:
         """Set the first password, with the code that the console shows, and begin a session.
@@ -130,55 +115,171 @@ class Access:
         Raises AlreadyClaimed, WeakPassword (before the code is looked at; not counted), WrongCode, Throttled,
         StoreError. Case, spaces and hyphens of the code do not matter.
         """
-        raise NotImplementedError
+        right = self.claim_code
+        if right is None:
+            raise AlreadyClaimed
+        accept(password)
+        # 60 bits cannot be guessed over a network: counting by source is enough, and locks nobody else out.
+        self._vault.change(lambda c: throttle.begin(c, source, None, self._clock()))
+        if not hmac.compare_digest(_bare(code), _bare(right)):
+            log.warning("wrong claim code from %s", plain(source, 64))
+            raise WrongCode
+        hashed = self._passwords.hash(password)
+
+        def work(connection: sqlite3.Connection) -> NewSession:
+            now = self._clock()
+            self._first_password(connection, hashed)
+            throttle.succeed(connection, source, ADMIN, now)
+            self._record(connection, ADMIN, source, "claim", "")
+            return bearers.begin_session(connection, ADMIN, plain(source, 64), now)
+
+        return self._vault.change(work, must_last=True)
 
     def log_in(self, user: str, password: str, source: str) -> NewSession:
         """Begin a session. Raises Throttled, WrongCredentials."""
-        raise NotImplementedError
+        hashed = self._verify(user, password, source)
+
+        def work(connection: sqlite3.Connection) -> NewSession:
+            now = self._clock()
+            # The password may have been changed while it was checked.
+            if connection.execute("SELECT hash FROM users WHERE name = ?", [user]).fetchone() != (hashed,):
+                raise WrongCredentials
+            self._record(connection, user, source, "log-in", "")
+            return bearers.begin_session(connection, user, plain(source, 64), now)
+
+        return self._vault.change(work)
 
     def log_out(self, bearer: str) -> None:
         """End the session of this token; no error if there is none."""
-        raise NotImplementedError
+        key = bearers.digest(bearer)
+        self._vault.change(lambda c: c.execute("DELETE FROM sessions WHERE digest = ?", [key]) and None)
 
     def authenticate(self, bearer: str) -> Identity:
         """Who this session token or API token belongs to. Raises WrongCredentials. Quick: no hash of a password."""
-        raise NotImplementedError
+        found = bearers.identify(self._vault, bearer, self._clock())
+        if found is None:
+            raise WrongCredentials
+        return found
 
     def set_password(self, password: str, *, actor: str, source: str, keep: str | None = None) -> None:
         """Change the administrator's password; every session but `keep` (an id) ends.
 
-        Raises WeakPassword, StoreError (then the old one holds).
+        Raises WeakPassword, Throttled (too many at once), StoreError (then the old one holds).
         """
-        raise NotImplementedError
+        hashed = self._passwords.hash(password)
+
+        def work(connection: sqlite3.Connection) -> None:
+            now = self._clock()
+            connection.execute("INSERT OR REPLACE INTO users VALUES (?, ?, ?)", (ADMIN, hashed, now))
+            connection.execute("DELETE FROM claim")
+            connection.execute("DELETE FROM sessions WHERE id IS NOT ?", [keep])
+            self._record(connection, actor, source, "password", "changed; other sessions ended")
+
+        self._vault.change(work, must_last=True)
 
     def check_password(self, password: str, source: str) -> None:
         """Ask for the password once more before a dangerous step. Raises WrongCredentials, Throttled."""
-        raise NotImplementedError
+        self._verify(ADMIN, password, source)
 
     def sessions(self) -> list[SessionNow]:
         """Every session that has not ended, the last used first."""
-        raise NotImplementedError
+        return bearers.sessions(self._vault, self._clock())
 
     def end_session(self, session: str) -> bool:
         """End a session by its id; whether there was one."""
-        raise NotImplementedError
+        return self._vault.change(lambda c: c.execute("DELETE FROM sessions WHERE id = ?", [session]).rowcount > 0)
 
     def tokens(self) -> list[TokenNow]:
         """Every API token by name."""
-        raise NotImplementedError
+        return bearers.tokens(self._vault)
 
     def remove_token(self, name: str) -> bool:
         """Revoke an API token; whether there was one. Raises StoreError (then it holds still)."""
-        raise NotImplementedError
+        return self._vault.change(
+            lambda c: c.execute("DELETE FROM tokens WHERE name = ?", [name]).rowcount > 0, must_last=True
+        )
 
     def audit(self, actor: str, source: str, action: str, detail: str = "") -> None:
         """Write a record of a change. The newest 10 000 are kept. Claims, log-ins and passwords record themselves."""
-        raise NotImplementedError
+        self._vault.change(lambda c: self._record(c, actor, source, action, detail))
 
     def audit_log(self, limit: int = 100, before: int | None = None) -> list[AuditRecord]:
         """The newest records first, at most `limit` (1 to 1000) with a number below `before`."""
-        raise NotImplementedError
+        if not 1 <= limit <= 1000:
+            raise ValueError(f"limit {limit} is not between 1 and 1000")
+        found = self._vault.rows(
+            "SELECT number, time, actor, source, action, detail FROM audit WHERE ?1 IS NULL OR number < ?1 "
+            "ORDER BY number DESC LIMIT ?2",
+            (before, limit),
+        )
+        return [AuditRecord(number, bearers.moment(time), *words) for number, time, *words in found]
 
     def close(self) -> None:
         """Let go of the database."""
-        raise NotImplementedError
+        self._vault.close()
+
+    def _clock(self) -> float:
+        return self._time().timestamp()
+
+    def _hash(self, user: str) -> str | None:
+        found = self._vault.rows("SELECT hash FROM users WHERE name = ?", [plain(user, 64)])
+        return str(found[0][0]) if found else None
+
+    def _verify(self, user: str, password: str, source: str) -> str:
+        # Whatever name is tried counts for the one account, so that made-up names are no way around the count.
+        self._vault.change(lambda c: throttle.begin(c, source, ADMIN, self._clock()))
+        hashed = self._hash(user)
+        if not self._passwords.matches(hashed, password) or hashed is None:
+            log.warning("log-in failed from %s", plain(source, 64))
+            raise WrongCredentials
+        renewed = self._passwords.hash(password) if self._passwords.outdated(hashed) else hashed
+
+        def work(connection: sqlite3.Connection) -> None:
+            throttle.succeed(connection, source, ADMIN, self._clock())
+            connection.execute("UPDATE users SET hash = ? WHERE name = ? AND hash = ?", (renewed, user, hashed))
+
+        self._vault.change(work)
+        return renewed
+
+    def _begin(self, hashed: str, detail: str) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            self._first_password(connection, hashed)
+            self._record(connection, "provisioning", "credential", "password", detail)
+
+        self._vault.change(work, must_last=True)
+
+    def _first_password(self, connection: sqlite3.Connection, hashed: str) -> None:
+        found = connection.execute(
+            "INSERT OR IGNORE INTO users VALUES (?, ?, ?)", (ADMIN, hashed, self._clock())
+        ).rowcount
+        if found == 0:
+            raise AlreadyClaimed
+        connection.execute("DELETE FROM claim")
+
+    def _provision_token(self, token: str) -> None:
+        if not (MIN_TOKEN <= len(token) <= bearers.MAX_BEARER):
+            raise ValueError(f"it needs {MIN_TOKEN} to {bearers.MAX_BEARER} characters, at random")
+        if not all("!" <= sign <= "~" for sign in token):
+            raise ValueError("it may hold printable ASCII characters only, and no spaces")
+        key = bearers.digest(token)
+        if self._vault.rows("SELECT 1 FROM tokens WHERE name = ? AND digest = ?", (PROVISIONED, key)):
+            return
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM tokens WHERE name = ? OR digest = ?", (PROVISIONED, key))
+            connection.execute("INSERT INTO tokens VALUES (?, ?, ?, NULL)", (PROVISIONED, key, self._clock()))
+            self._record(connection, "provisioning", "credential", "token", f"{PROVISIONED} set")
+
+        self._vault.change(work, must_last=True)
+
+    def _record(self, connection: sqlite3.Connection, actor: str, source: str, action: str, detail: str) -> None:
+        cursor = connection.execute(
+            "INSERT INTO audit (time, actor, source, action, detail) VALUES (?, ?, ?, ?, ?)",
+            (self._clock(), plain(actor, 200), plain(source, 64), plain(action, 64), plain(detail, 1000)),
+        )
+        connection.execute("DELETE FROM audit WHERE number <= ?", [int(cursor.lastrowid or 0) - MAX_AUDIT])
+
+
+def _bare(code: str) -> bytes:
+    kept = [sign for sign in code[:64].upper() if sign in string.ascii_uppercase + string.digits]
+    return "".join(kept).encode()

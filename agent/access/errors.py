@@ -22,7 +22,7 @@ class WrongCredentials(AccessError):
 
 
 class WrongCode(AccessError):
-    """This is not the claim code."""
+    """Another code than the claim code was given."""
 
     def __init__(self) -> None:
         super().__init__("this is not the code; the appliance's console shows it")
