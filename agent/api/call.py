@@ -2,10 +2,14 @@
 """A request whose outer form has been checked, with what the handlers read of it."""
 
 import asyncio
+import contextlib
+import os
+import pwd
 import re
 import socket
 import struct
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +29,9 @@ M = TypeVar("M", bound=BaseModel)
 BODY_SECONDS = 60
 """How long a request's body may take to arrive."""
 
+CONSOLE_USER = "sluice-console"
+"""The user that the console on the appliance's screen and serial port runs as."""
+
 _TAG = re.compile(r'(?:W/)?"([0-9]{1,15})"')
 
 
@@ -41,8 +48,15 @@ class Call:
 
     @property
     def source(self) -> str:
-        """The address of the one who asks, as nginx or the GUI tell it; "local" for others on the appliance."""
-        return source(self.request)
+        """The address of the one who asks, as nginx or the GUI tell it.
+
+        Only they, the console and the CLI can reach the socket: "console" and "local" stand for those two.
+        """
+        given = self.request.headers.get("X-Real-IP", "")
+        try:
+            return str(ip_address(given))
+        except ValueError:
+            return "console" if peer_uid(self.request) in console_uids() else "local"
 
     @property
     def comment(self) -> str:
@@ -128,15 +142,6 @@ def check_query(route: Route, url: URL) -> dict[str, str]:
     return found
 
 
-def source(request: web.BaseRequest) -> str:
-    """The caller's address from X-Real-IP, else "local": only nginx, GUI and console can reach the socket."""
-    given = request.headers.get("X-Real-IP", "")
-    try:
-        return str(ip_address(given))
-    except ValueError:
-        return "local"
-
-
 def peer_uid(request: web.BaseRequest) -> int | None:
     """The user of the process at the other end of the Unix socket, as the kernel tells it."""
     transport = request.transport
@@ -146,6 +151,15 @@ def peer_uid(request: web.BaseRequest) -> int | None:
     size = struct.calcsize("3i")
     _, uid, _ = struct.unpack("3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return int(uid)
+
+
+@cache
+def console_uids() -> frozenset[int]:
+    """The console's user, root, and the agent's own user (when it is run by hand in development)."""
+    uids = {0, os.geteuid()}
+    with contextlib.suppress(KeyError):  # there is no such user where this is no appliance
+        uids.add(pwd.getpwnam(CONSOLE_USER).pw_uid)
+    return frozenset(uids)
 
 
 def shown(text: str) -> str:

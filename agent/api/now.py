@@ -1,24 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Endpoints of what is now: state, system, metrics, and what the console shows."""
 
-import contextlib
-import os
-import pwd
 from collections.abc import Iterator
-from functools import cache
 from ipaddress import ip_interface
 
 from aiohttp import web
 
 from agent.api import metrics
-from agent.api.call import Call, answer, peer_uid
+from agent.api.call import Call, answer, console_uids, peer_uid
 from agent.api.problems import SECURITY_HEADERS, Refusal
 from agent.model import Configuration
 from agent.model.answers import Console
 from agent.model.state import SystemNow, Trouble
-
-CONSOLE_USER = "sluice-console"
-"""The user that the console on the appliance's screen and serial port runs as."""
 
 
 async def get_state(call: Call) -> web.Response:
@@ -44,7 +37,7 @@ async def get_console(call: Call) -> web.Response:
     The claim code must not reach whoever comes over the network, so nginx and the GUI don't get it either: the kernel
     says which user is at the other end of the socket.
     """
-    if peer_uid(call.request) not in _console_uids():
+    if peer_uid(call.request) not in console_uids():
         raise Refusal(403, "Only the appliance's own console is told this.")
     controller = call.controller
     system = await controller.system()
@@ -58,15 +51,6 @@ async def get_console(call: Call) -> web.Response:
             troubles=_troubles(system, controller.troubles()),
         )
     )
-
-
-@cache
-def _console_uids() -> frozenset[int]:
-    """The console's user, root, and the agent's own user (when it is run by hand in development)."""
-    uids = {0, os.geteuid()}
-    with contextlib.suppress(KeyError):  # there is no such user where this is no appliance
-        uids.add(pwd.getpwnam(CONSOLE_USER).pw_uid)
-    return frozenset(uids)
 
 
 def _own_addresses(system: SystemNow, config: Configuration) -> Iterator[str]:

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands that ask the agent. Each gets the JSON that the API answers and prints it, or text made of it.
+
+They do without the model: importing it would take most of the time that a command takes on a small machine.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from agent.cli.text import count, duration, moment, outline, plain, scalar, size, table
+from agent.client.connection import Connection
+
+Run = Callable[[argparse.Namespace, Connection], Any]
+Show = Callable[[argparse.Namespace, Any], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: `run` asks the agent for what `--json` prints, `show` makes text of that."""
+
+    name: str
+    summary: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Run
+    show: Show
+    on_console: bool = True
+    """Whether the console has it, too; it has no files."""
+
+
+class CannotRead(Exception):
+    """A file that a command names can't be read; the message says which and why."""
+
+
+def read_file(name: str) -> bytes:
+    """The contents of a file, of standard input for "-". Raises CannotRead."""
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise CannotRead(f"can't read {name}: {error.strerror or error}") from None
+
+
+def number(text: str) -> int:
+    """A snapshot's number on the command line."""
+    if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 15 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{plain(text)!r} is no snapshot's number")
+    return int(text)
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    del parser
+
+
+def _comment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--comment", default="", help="why, in your words; kept with the snapshot")
+    parser.add_argument(
+        "--parent", type=number, metavar="N", help="refuse the change unless snapshot N is in force", default=None
+    )
+
+
+def _status(arguments: argparse.Namespace, agent: Connection) -> Any:
+    del arguments
+    return {"system": agent.request("GET", "/system").json(), "state": agent.request("GET", "/state").json()}
+
+
+def _show_status(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    del arguments
+    system, state = content["system"], content["state"]
+    yield plain(f"{system['product']} {system['version']} on {system['hostname']}, up {duration(system['uptime_s'])}")
+    yield f"Snapshot {scalar(state['snapshot'])} is in force."
+    if not state["farms"]:
+        yield "There are no farms."
+    for name, farm in sorted(state["farms"].items()):
+        where = ", ".join(farm["addresses"])
+        what = "/".join(farm["protocols"]) + " " + ", ".join(map(str, farm["ports"]))
+        yield ""
+        yield plain(f"{name}: {farm['status']}, {where}, {what}, {farm['scheduler']}, {farm['forwarding']}")
+        yield from _backends(farm)
+    warnings = {(trouble["code"], trouble["message"]) for trouble in [*system["warnings"], *state["warnings"]]}
+    if warnings:
+        yield ""
+    for _, message in sorted(warnings):
+        yield plain(f"! {message}")
+
+
+def _backends(farm: Any) -> Iterator[str]:
+    head = ("backend", "address", "health", "weight", "share", "active", "new", "in", "out", "reason")
+    rows = [
+        (
+            name,
+            backend["address"] if backend["port"] is None else _endpoint(backend["address"], backend["port"]),
+            "drain" if backend["state"] == "drain" else backend["health"],
+            backend["weight"],
+            f"{backend['share']:.1%}",
+            count(backend["traffic"]["active"]),
+            count(backend["traffic"]["new"]),
+            size(backend["traffic"]["bytes_in"]),
+            size(backend["traffic"]["bytes_out"]),
+            backend["reason"],
+        )
+        for name, backend in sorted(farm["backends"].items())
+    ]
+    if not rows:
+        yield "  no backends"
+        return
+    yield from ("  " + line for line in table(head, rows, right=(3, 4, 5, 6, 7, 8)).splitlines())
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _show_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("farm", nargs="?", help="only this farm")
+    parser.add_argument("--snapshot", type=number, metavar="N", help="of an earlier snapshot")
+
+
+def _show(arguments: argparse.Namespace, agent: Connection) -> Any:
+    if arguments.snapshot is not None:
+        document = agent.request("GET", f"/snapshots/{arguments.snapshot}").json()["document"]
+        if arguments.farm is None:
+            return document
+        if arguments.farm not in document["farms"]:
+            raise CannotRead(f"there is no farm {plain(arguments.farm)!r} in snapshot {arguments.snapshot}")
+        return document["farms"][arguments.farm]
+    if arguments.farm is not None:
+        return agent.request("GET", f"/farms/{quote(arguments.farm, safe='')}").json()
+    return agent.request("GET", "/configuration").json()
+
+
+def _show_show(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    del arguments
+    yield from outline(content)
+
+
+def _snapshots_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=number, default=20, metavar="N", help="how many at most; 20 by default")
+    parser.add_argument("--before", type=number, metavar="N", help="only snapshots with smaller numbers")
+
+
+def _snapshots(arguments: argparse.Namespace, agent: Connection) -> Any:
+    query = {"limit": arguments.limit, "before": arguments.before}
+    return agent.request("GET", "/snapshots", query=query).json()
+
+
+def _show_snapshots(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    del arguments
+    rows = [
+        (
+            "*" if entry["number"] == content["in_force"] else "",
+            entry["number"],
+            moment(entry["time"]),
+            entry["author"],
+            entry["comment"] if entry["outcome"] == "committed" else f"({entry['outcome']}) {entry['comment']}",
+        )
+        for entry in content["snapshots"]
+    ]
+    yield from table(("", "number", "time (UTC)", "author", "comment"), rows, right=(1,)).splitlines()
+
+
+def _diff_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", type=number, metavar="A", help="the earlier snapshot")
+    parser.add_argument("to", type=number, metavar="B", help="the later snapshot")
+
+
+def _diff(arguments: argparse.Namespace, agent: Connection) -> Any:
+    return agent.request("GET", f"/snapshots/{arguments.before}/diff/{arguments.to}").json()
+
+
+def _show_diff(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    del arguments
+    if not content["changes"]:
+        yield "Nothing differs."
+    for change in content["changes"]:
+        where = plain(change["pointer"])
+        if change["kind"] == "changed":
+            yield f"~ {where}: {_compact(change['before'])} -> {_compact(change['after'])}"
+        elif change["kind"] == "added":
+            yield f"+ {where}: {_compact(change['after'])}"
+        else:
+            yield f"- {where}: {_compact(change['before'])}"
+
+
+def _compact(value: Any) -> str:
+    return plain(json.dumps(value, ensure_ascii=False))
+
+
+def _rollback_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", type=number, metavar="N", help="the snapshot whose configuration comes back")
+    _comment(parser)
+
+
+def _rollback(arguments: argparse.Namespace, agent: Connection) -> Any:
+    query = {"comment": arguments.comment or None}
+    path = f"/snapshots/{arguments.number}/rollback"
+    return agent.request("POST", path, query=query, parent=arguments.parent).json()
+
+
+def _show_made(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    del arguments
+    yield plain(f"Snapshot {content['number']} is in force: {content['comment'] or 'no comment'}")
+    if content["parent"] is not None:
+        yield f"`rollback {content['parent']}` brings back what was in force before."
+
+
+def _apply_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a configuration document; - reads standard input")
+    _comment(parser)
+
+
+def _apply(arguments: argparse.Namespace, agent: Connection) -> Any:
+    query = {"comment": arguments.comment or None}
+    body = read_file(arguments.file)
+    return agent.request("PUT", "/configuration", query=query, body=body, parent=arguments.parent).json()
+
+
+COMMANDS = (
+    Command("status", "farms and backends as they are now", _nothing, _status, _show_status),
+    Command("show", "the configuration in force", _show_arguments, _show, _show_show),
+    Command("snapshots", "the snapshots, the newest first", _snapshots_arguments, _snapshots, _show_snapshots),
+    Command("diff", "what changed between two snapshots", _diff_arguments, _diff, _show_diff),
+    Command("rollback", "put an earlier configuration in force", _rollback_arguments, _rollback, _show_made),
+    Command("apply", "put a document in force", _apply_arguments, _apply, _show_made, on_console=False),
+)
+"""The commands, in the order of their help."""

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The reference of the configuration document, made of the model: docs/configuration.md is its output."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from agent.model import VERSION, Configuration, parse
+
+_HEAD = f"""\
+<!-- SPDX-License-Identifier: GPL-2.0-or-later -->
+<!-- Made by `python3 -m agent reference`; change the model (agent/model/), not this file. -->
+# The configuration document
+
+One JSON document, version {VERSION}, says all an administrator means. It is the body of `PUT /api/v1/configuration`,
+the content of every snapshot, the credential `sluice.configuration`, and what `sluice apply` and `sluice compile` read.
+
+A field that is not listed here is a fault. Nothing is coerced: `"80"` is no port. A document is taken as a whole or not
+at all, and every fault is told with its JSON pointer (RFC 6901).
+"""
+
+Schema = dict[str, Any]
+
+_EXAMPLE = {
+    "version": 1,
+    "system": {"hostname": "lb1"},
+    "links": {"eth0": {"addresses": ["192.0.2.1/24"], "gateways": ["192.0.2.254"]}},
+    "farms": {
+        "web": {
+            "addresses": ["192.0.2.10"],
+            "ports": [80, 443],
+            "scheduler": "weighted",
+            "checks": [{"type": "tcp", "interval": 5}],
+            "backends": {
+                "web1": {"address": "192.0.2.21", "weight": 3},
+                "web2": {"address": "192.0.2.22", "weight": 1},
+            },
+        }
+    },
+}
+
+_RULES = """\
+## Rules that concern more than one field
+
+- The addresses of a farm and its backends are of one IP family.
+- An address, protocol and port belong to one enabled farm.
+- A backend's address is no virtual address, and a farm names the same server and port once.
+- A check's timeout is at most its interval. A farm without TCP names the check's port.
+- An address stands on one link once; a gateway is in a network of its link, one for each family.
+- TCP port 443 of a link's own address is the GUI's.
+- A virtual address is in a network of a link. Where a link uses DHCP this is known and checked at the commit only.
+"""
+
+
+def reference() -> str:
+    """The reference as Markdown."""
+    schema = Configuration.model_json_schema()
+    parse(json.dumps(_EXAMPLE))  # an example that the model refuses must not be printed
+    parts = [_HEAD, "## Example\n", "```json\n" + json.dumps(_EXAMPLE, indent=2) + "\n```\n"]
+    parts += _section("The document", schema, schema["$defs"])
+    places = {
+        "System": "/system",
+        "Link": "/links/LINK",
+        "Farm": "/farms/FARM",
+        "TcpCheck": "/farms/FARM/checks/N",
+        "Backend": "/farms/FARM/backends/BACKEND",
+    }
+    missing = schema["$defs"].keys() - places.keys()
+    if missing:
+        raise LookupError(f"no place in the document is known for {', '.join(sorted(missing))}")
+    for name, place in places.items():
+        parts += _section(name, schema["$defs"][name], schema["$defs"], place)
+    return "\n".join([*parts, _RULES])
+
+
+def _section(name: str, schema: Schema, definitions: Schema, place: str = "") -> Iterator[str]:
+    yield f"## {name}\n"
+    words = schema["description"] + (f" At `{place}`." if place else "")
+    yield words + "\n"
+    required = schema.get("required", [])
+    yield "| Field | Type | Default | Meaning |\n|---|---|---|---|"
+    for field, content in schema["properties"].items():
+        default = "required" if field in required else _default(content)
+        unit = f" In {_unit(content)}." if _unit(content) else ""
+        described = definitions[_target(content)] if "$ref" in content else content
+        meaning = described["description"]
+        meaning += "" if meaning.endswith((".", "!", "?")) else "."
+        yield f"| `{field}` | {_type(content)} | {default} | {meaning}{unit} |"
+    yield ""
+
+
+def _default(content: Schema) -> str:
+    if "default" not in content:
+        return "`{}`" if _type(content).startswith("object") or "$ref" in content else "`[]`"
+    value = content["default"]
+    return "none" if value is None else f"`{json.dumps(value)}`"
+
+
+def _unit(content: Schema) -> str:
+    return {"s": "seconds"}.get(content.get("unit", ""), "")
+
+
+def _target(content: Schema) -> str:
+    return str(content["$ref"].rsplit("/", 1)[1])
+
+
+def _type(content: Schema) -> str:
+    if "$ref" in content:
+        name = _target(content)
+        return f"[{name}](#{name.lower()})"
+    options = [option for option in content.get("anyOf", []) if option.get("type") != "null"]
+    if {option.get("format") for option in options} == {"ipv4", "ipv6"}:
+        return "IP address"
+    if options:
+        return " or ".join(_type(option) for option in options)
+    if "const" in content:
+        return f"`{json.dumps(content['const'])}`"
+    if "enum" in content:
+        return ", ".join(f"`{json.dumps(value)}`" for value in content["enum"])
+    kind = content["type"]
+    describe = {"array": _array, "object": _object, "integer": _number, "number": _number, "string": _string}
+    return describe[kind](content) if kind in describe else {"boolean": "true or false"}[kind]
+
+
+def _array(content: Schema) -> str:
+    least, most = content.get("minItems", 0), content.get("maxItems")
+    return f"list, {least} to {most} long, of {_type(content['items'])}"
+
+
+def _object(content: Schema) -> str:
+    inner = content.get("additionalProperties") or next(iter(content["patternProperties"].values()))
+    return f"object, at most {content['maxProperties']} names, of {_type(inner)}"
+
+
+def _number(content: Schema) -> str:
+    words = "whole number" if content["type"] == "integer" else "number"
+    if "minimum" in content:
+        words += f", {content['minimum']:g} to {content['maximum']:g}"
+    return words
+
+
+def _string(content: Schema) -> str:
+    return "text like `" + content["pattern"].replace("|", "\\|") + "`" if "pattern" in content else "text"
