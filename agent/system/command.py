@@ -5,8 +5,6 @@ import asyncio
 import os
 from collections.abc import Sequence
 
-_ENVIRONMENT = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C.UTF-8"}
-
 
 class CommandFailed(Exception):
     """A tool could not be run, took too long, or said no. The text names it and says why."""
@@ -21,7 +19,7 @@ async def run(argv: Sequence[str], *, timeout: float = 20) -> str:  # noqa: ASYN
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=_ENVIRONMENT,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
         )
     except OSError as error:
         raise CommandFailed(f"{name} cannot be run: {(error.strerror or str(error)).lower()}") from None

@@ -105,6 +105,6 @@ class Networkd:
             self._untold = True
         if not self._untold:
             return False
-        await run(["networkctl", "--no-ask-password", "reload"])
+        await run(["networkctl", "reload"])
         self._untold = False
         return True
