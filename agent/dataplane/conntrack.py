@@ -46,10 +46,12 @@ def active_by_mark() -> dict[int, int]:
             kind &= _TYPE
             if kind == _MARK:
                 mark = number(data, at + 4)[0]
-                break  # what else is wanted comes before it
-            if kind == _PROTOINFO and length > 12 and data[at + 6] & 0x3F == 1:
-                # The attribute holds one of kind 1 (TCP), and that first of all the state: one byte.
-                over = data[at + 12] in (_TCP_TIME_WAIT, _TCP_CLOSE)
+                if mark == 0:
+                    break
+            elif kind == _PROTOINFO:
+                # For TCP it holds an attribute of kind 1, and that first of all the state: one byte.
+                over = length > 12 and data[at + 6] == 1 and data[at + 12] in (_TCP_TIME_WAIT, _TCP_CLOSE)
+                break
             at += (length + 3) & ~3
         if mark and not over:
             histogram[mark] = histogram.get(mark, 0) + 1

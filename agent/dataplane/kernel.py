@@ -3,6 +3,7 @@
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -179,7 +180,14 @@ class Kernel:
     def _run(self, commands: Sequence[Command]) -> None:
         if not commands:
             return
-        code, _output, error = self._context().cmd(text(commands))
+        # From a file, because libnftables tells the line of an error for files only.
+        descriptor = os.memfd_create("sluice.nft", os.MFD_CLOEXEC)
+        try:
+            with open(descriptor, "w", encoding="ascii", closefd=False) as file:
+                file.write(text(commands) + "\n")
+            code, _output, error = self._context().cmd_from_file(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
         if code != 0:
             raise _refusal(error, commands)
 
@@ -216,7 +224,6 @@ def _refusal(error: str, commands: Sequence[Command]) -> KernelRefused:
     if not match:
         return KernelRefused(_first_line(error))
     line = int(match.group(1))
-    # nft counts a script's lines from 1.
     command = commands[line - 1] if 1 <= line <= len(commands) else None
     field = _FIELDS.get(command.set_name.rstrip("46")) if command and command.farm else None
     return KernelRefused(match.group(2).strip(), command.farm if command else None, field)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Client, balancer and backends in network namespaces of their own, with real sockets. Needs root.
+
+    client 10.20.0.10, fd00:20::10   --   10.20.0.1  balancer  10.30.0.1   --   10.30.0.11-14, fd00:30::11-14  backends
+                                          fd00:20::1           fd00:30::1
+
+Nothing has a name outside: when the threads and descriptors end, the namespaces do.
+"""
+
+import asyncio
+import ctypes
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyroute2 import IPRoute
+
+_CLONE_NEWNET = 0x40000000
+_IFA_F_NODAD = 0x02
+T = TypeVar("T")
+
+CLIENT = {4: "10.20.0.10", 6: "fd00:20::10"}
+BALANCER = {4: "10.30.0.1", 6: "fd00:30::1"}
+FRONT = {4: "10.20.0.1", 6: "fd00:20::1"}
+VIRTUAL = {4: "10.20.0.100", 6: "fd00:20::100"}
+PLENTY = 10.0
+"""Seconds that no step takes, not even emulated; where something is refused it is refused at once."""
+
+
+def backend_address(number: int, family: int = 4) -> str:
+    """The address of backend 1 to 4."""
+    return {4: f"10.30.0.{10 + number}", 6: f"fd00:30::{10 + number}"}[family]
+
+
+class Namespace:
+    """A network namespace with a thread that lives in it."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1)
+        self.descriptor = self.run(self._enter)
+
+    def run(self, function: Callable[..., T], *arguments: Any, **settings: Any) -> T:
+        """Call the function in the namespace."""
+        return self._executor.submit(function, *arguments, **settings).result()
+
+    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        """A socket of this namespace, for use anywhere."""
+        return self.run(socket.socket, family, kind)
+
+    def spawn(self, target: Callable[[], None]) -> threading.Thread:
+        """Start a thread in the namespace."""
+
+        def enter() -> None:
+            if ctypes.CDLL(None, use_errno=True).setns(self.descriptor, _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+            target()
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        return thread
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        os.close(self.descriptor)
+
+    @staticmethod
+    def _enter() -> int:
+        if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "unshare: the kernel tests need root")
+        with IPRoute() as netlink:
+            netlink.link("set", index=1, state="up")
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Network:
+    """The three namespaces and what runs in them."""
+
+    def __init__(self) -> None:
+        self.client, self.balancer, self.backends = Namespace(), Namespace(), Namespace()
+        for side, other in (("front", self.client), ("back", self.backends)):
+            self.balancer.run(_veth, side, other.descriptor)
+        self.balancer.run(_write, "net/ipv4/ip_forward", "1")
+        self.balancer.run(_write, "net/ipv6/conf/all/forwarding", "1")
+        self.balancer.run(_addresses, "front", [FRONT[4], FRONT[6], VIRTUAL[4], VIRTUAL[6]])
+        self.balancer.run(_addresses, "back", [BALANCER[4], BALANCER[6]])
+        self.client.run(_addresses, "eth0", list(CLIENT.values()), [FRONT[4], FRONT[6]])
+        mine = [backend_address(number, family) for number in range(1, 5) for family in (4, 6)]
+        self.backends.run(_addresses, "eth0", mine, [BALANCER[4], BALANCER[6]])
+        self._servers: list[Server] = []
+
+    def serve(self, number: int, port: int = 80, family: int = 4) -> "Server":
+        """Start backend `number`: TCP and UDP on its port."""
+        server = Server(self.backends, backend_address(number, family), port)
+        self._servers.append(server)
+        return server
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for namespace in (self.client, self.balancer, self.backends):
+            namespace.close()
+
+    def connect(self, port: int = 80, family: int = 4, address: str | None = None) -> "Connection":
+        """Open a TCP connection to the virtual address, or another one."""
+        kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        return Connection(self.client.socket(kind), address or VIRTUAL[family], port)
+
+    def ask(self, port: int = 80, family: int = 4, address: str | None = None) -> str:
+        """Open and close a connection: the backend that answered."""
+        with self.connect(port, family, address) as connection:
+            return connection.server
+
+    def turn(self, number: int, port: int = 80, family: int = 4) -> list[str]:
+        """The backends of `number` connections one after another."""
+        return [self.ask(port, family) for _ in range(number)]
+
+    def refused(self, port: int = 80, family: int = 4, address: str | None = None) -> bool:
+        """Whether a TCP connection is refused at once; False if it is accepted."""
+        try:
+            self.ask(port, family, address)
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    def datagram(self, port: int = 80, family: int = 4) -> socket.socket:
+        """A UDP socket that is connected to the virtual address."""
+        sock = self.client.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+        sock.settimeout(PLENTY)
+        sock.connect((VIRTUAL[family], port))
+        return sock
+
+    def ask_udp(self, port: int = 80, family: int = 4) -> str:
+        """Send one datagram from a new port: the backend that answered."""
+        with self.datagram(port, family) as sock:
+            sock.send(b"?")
+            return sock.recv(100).decode().split()[0]
+
+
+class Connection:
+    """A TCP connection to a `Server`, which says first who it is and whom it sees, and then echoes."""
+
+    def __init__(self, sock: socket.socket, address: str, port: int) -> None:
+        self._socket = sock
+        try:
+            sock.settimeout(PLENTY)
+            sock.connect((address, port))
+            self._file = sock.makefile("rwb", buffering=0)
+            self.server, self.peer = self._file.readline().decode().split()
+        except BaseException:
+            sock.close()
+            raise
+
+    def alive(self) -> bool:
+        """Whether a line comes back."""
+        self._file.write(b"still there?\n")
+        return self._file.readline() == b"still there?\n"
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Server:
+    """A backend: over TCP says "ADDRESS PEER", then echoes lines; over UDP answers each datagram with the same."""
+
+    def __init__(self, namespace: Namespace, address: str, port: int) -> None:
+        self.address, self.port = address, port
+        self.seen: Counter[str] = Counter()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        ready = threading.Event()
+        self._thread = namespace.spawn(lambda: self._loop.run_until_complete(self._serve(ready)))
+        if not ready.wait(PLENTY):
+            raise TimeoutError(f"no server at {address}")
+
+    async def _serve(self, ready: threading.Event) -> None:
+        server = await asyncio.start_server(self._answer, self.address, self.port, backlog=1000)
+        transport, _ = await self._loop.create_datagram_endpoint(
+            lambda: _Datagrams(self), local_addr=(self.address, self.port)
+        )
+        ready.set()
+        await self._stop.wait()
+        transport.close()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")[0]
+        self.seen[peer] += 1
+        try:
+            writer.write(f"{self.address} {peer}\n".encode())
+            while line := await reader.readline():
+                writer.write(line)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort() if self._stop.is_set() else writer.close()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._loop.close()
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def datagram_received(self, _data: bytes, peer: Any) -> None:
+        self._server.seen[peer[0]] += 1
+        self._transport.sendto(f"{self._server.address} {peer[0]}".encode(), peer)
+
+
+def _veth(name: str, other: int) -> None:
+    with IPRoute() as netlink:
+        netlink.link("add", ifname=name, kind="veth", peer={"ifname": "eth0", "net_ns_fd": other})
+
+
+def _addresses(link: str, addresses: list[str], gateways: list[str] | None = None) -> None:
+    with IPRoute() as netlink:
+        index = netlink.link_lookup(ifname=link)[0]
+        netlink.link("set", index=index, state="up")
+        for address in addresses:
+            six = ":" in address
+            flags = {"flags": _IFA_F_NODAD} if six else {}
+            netlink.addr("add", index=index, address=address, prefixlen=64 if six else 24, **flags)
+        for gateway in gateways or []:
+            netlink.route(
+                "add", dst="default", gateway=gateway, family=socket.AF_INET6 if ":" in gateway else socket.AF_INET
+            )
+
+
+def _write(name: str, value: str) -> None:
+    Path("/proc/sys", name).write_text(value)

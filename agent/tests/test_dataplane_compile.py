@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From documents to rulesets and their differences, without a kernel."""
+
+import json
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.dataplane import compile_ruleset, readback, script
+from agent.dataplane.kernel import _refusal
+from agent.dataplane.script import delta, delta_from, text
+from agent.model import validate
+
+WEB = {
+    "addresses": ["10.20.0.100", "10.20.0.101"],
+    "protocols": ["tcp", "udp"],
+    "ports": [80, 443],
+    "backends": {"a": {"address": "10.30.0.11"}, "b": {"address": "10.30.0.12", "port": 8080}},
+}
+SIX = {"addresses": ["fd00::1"], "ports": [80], "forwarding": "snat", "backends": {"a": {"address": "fd00::11"}}}
+
+
+def compiled(farms, weights=None, own=(), previous=None):
+    config = validate({"version": 1, "farms": farms})
+    if weights is None:
+        weights = {name: dict.fromkeys(farm.backends, 1) for name, farm in config.farms.items()}
+    return compile_ruleset(config, weights, [ip_address(address) for address in own], previous)
+
+
+def merged(ruleset):
+    """All elements of a ruleset by set, as the kernel would hold them; no key may stand in two pieces."""
+    result = {}
+    for _farm, elements in ruleset.pieces():
+        for set_name, content in elements.items():
+            held = result.setdefault(set_name, {})
+            assert not held.keys() & content.keys()
+            held.update(content)
+    return {set_name: content for set_name, content in result.items() if content}
+
+
+def executed(elements, commands):
+    """What elements become by commands: the rules of nftables, in small."""
+    result = {set_name: dict(content) for set_name, content in elements.items()}
+    for command in commands:
+        verb, _, _, _, set_name, body = command.text.split(maxsplit=5)
+        content = result.setdefault(set_name, {})
+        for word in body.strip("{} ").split(", "):
+            left, _, value = word.partition(" : ")
+            key, _, comment = left.partition(' comment "')
+            if verb == "add":
+                assert key not in content, f"{key} is in {set_name} already"
+                content[key] = (value, comment.rstrip('"'))
+            else:
+                del content[key]
+    return {set_name: content for set_name, content in result.items() if content}
+
+
+def test_elements_of_a_farm():
+    elements = compiled({"web": WEB}).parts["web"].elements
+    assert elements["services4"].keys() == {
+        f"10.20.0.{host} . {protocol} . {port}"
+        for host in (100, 101)
+        for protocol in ("tcp", "udp")
+        for port in (80, 443)
+    }
+    assert elements["pickers"] == {"1": ("jump turn_2_0", "web")}
+    assert elements["buckets"] == {"1 . 0": ("1", ""), "1 . 1": ("2", "")}
+    assert elements["hosts4"] == {"1": ("10.30.0.11", "web/a")}
+    assert elements["backends4"] == {"2": ("10.30.0.12 . 8080", "web/b")}
+    assert "masqueraded" not in elements
+    assert compiled({"six": SIX}).parts["six"].elements["masqueraded"] == {"1": ("", "")}
+
+
+def test_a_backend_that_takes_nothing_has_no_bucket_but_keeps_its_element_and_counter():
+    elements = compiled({"web": WEB}, {"web": {"a": 1, "b": 0}}).parts["web"].elements
+    assert set(elements["buckets"].values()) == {("1", "")}
+    assert elements["backends4"]
+
+
+def test_a_farm_without_usable_backend_refuses():
+    ruleset = compiled({"web": WEB}, {"web": {}})
+    assert ruleset.parts["web"].elements["pickers"] == {"1": ("goto refuse", "web")}
+    assert not ruleset.exact_turn("web")
+    assert ruleset.share("web", "a") == 0
+    assert ruleset.failed() == set(ruleset.marks())
+
+
+def test_a_draining_backend_has_not_failed():
+    backends = {**WEB["backends"], "a": {"address": "10.30.0.11", "state": "drain"}}
+    ruleset = compiled({"web": {**WEB, "backends": backends}}, {"web": {"a": 0, "b": 0}})
+    assert {ruleset.marks()[mark] for mark in ruleset.failed()} == {("web", "b")}
+
+
+def test_a_farm_that_is_not_enabled_is_not_there():
+    ruleset = compiled({"web": {**WEB, "enabled": False}})
+    assert not ruleset.parts
+    assert ruleset.common["virtual4"] == {}
+
+
+def test_addresses_of_links_are_not_protected_as_virtual_ones():
+    assert set(compiled({"web": WEB}, own=["10.20.0.101"]).common["virtual4"]) == {"10.20.0.100"}
+    assert set(compiled({"six": SIX}).common["virtual6"]) == {"fd00::1"}
+
+
+def test_names_that_nft_could_mistake_are_data():
+    farms = {
+        name: {**WEB, "addresses": [f"10.20.1.{index}"]}
+        for index, name in enumerate(("table", "drop", "0x1", "a" * 63), 1)
+    }
+    text_of = script(compiled(farms))
+    assert 'comment "table"' in text_of
+    assert f'comment "{"a" * 63}"' in text_of
+
+
+def test_one_changed_farm_costs_only_itself():
+    farms = {f"f{n}": {**WEB, "addresses": [f"10.20.1.{n}"]} for n in range(1, 50)}
+    first = compiled(farms)
+    weights = {name: {"a": 1, "b": 1} for name in farms}
+    weights["f7"] = {"a": 3, "b": 1}
+    second = compiled(farms, weights, previous=first)
+    assert [name for name in farms if second.parts[name] is not first.parts[name]] == ["f7"]
+    assert {command.farm for command in delta(first, second)} == {"f7"}
+
+
+def test_equal_documents_need_no_command():
+    assert delta(compiled({"web": WEB}), compiled({"web": WEB})) == []
+    assert delta_from(merged(compiled({"web": WEB})), compiled({"web": WEB})) == []
+
+
+def test_an_address_that_moves_to_another_farm_leaves_the_first_before():
+    first = compiled({"a": {**WEB, "addresses": ["10.20.0.100"]}, "b": {**WEB, "addresses": ["10.20.0.101"]}})
+    second = compiled(
+        {"a": {**WEB, "addresses": ["10.20.0.101"]}, "b": {**WEB, "addresses": ["10.20.0.100"]}}, previous=first
+    )
+    assert executed(merged(first), delta(first, second)) == merged(second)
+
+
+FARM = st.fixed_dictionaries(
+    {
+        "ports": st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True),
+        "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp"]]),
+        "forwarding": st.sampled_from(["dnat", "snat"]),
+        "enabled": st.booleans(),
+        "backends": st.dictionaries(
+            st.sampled_from(["b1", "b2", "b3"]),
+            st.fixed_dictionaries({"port": st.sampled_from([None, 8080])}),
+            max_size=3,
+        ),
+    }
+)
+DOCUMENTS = st.lists(
+    st.tuples(
+        st.dictionaries(st.sampled_from(["a", "b", "c"]), FARM),
+        st.permutations([1, 2, 3]),
+        st.dictionaries(st.sampled_from(["b1", "b2", "b3"]), st.integers(0, 5)),
+    ),
+    min_size=2,
+    max_size=5,
+)
+
+
+@given(DOCUMENTS)
+def test_any_sequence_of_changes_leads_to_the_last_document(documents):
+    previous, held = None, {}
+    for farms, hosts, weights in documents:
+        content = {}
+        for name, host in zip("abc", hosts, strict=True):
+            if name in farms:
+                backends = {b: {**v, "address": f"10.30.0.{b[1]}"} for b, v in farms[name]["backends"].items()}
+                content[name] = {**farms[name], "addresses": [f"10.20.0.{host}"], "backends": backends}
+        ruleset = compiled(content, {name: weights for name in content}, previous=previous)
+        assert executed(held, delta_from(held, ruleset)) == merged(ruleset)
+        if previous:
+            assert executed(held, delta(previous, ruleset)) == merged(ruleset)
+        previous, held = ruleset, merged(ruleset)
+        assert len(ruleset.marks()) == sum(len(part.farm.backends) for part in ruleset.parts.values())
+
+
+def test_what_the_kernel_holds_is_understood_again():
+    listing = {
+        "nftables": [
+            {"metainfo": {"json_schema_version": 1}},
+            {"map": {"name": "backends4", "comment": "x", "elem": [
+                [{"elem": {"val": 2, "comment": "web/b", "counter": {"packets": 3, "bytes": 180}}},
+                 {"concat": ["10.30.0.12", 8080]}]]}},
+        ]
+    }  # fmt: skip
+    (found,) = readback.held(json.loads(json.dumps(listing)))
+    assert (found.key, found.element, found.packets) == ("2", ("10.30.0.12 . 8080", "web/b"), 3)
+    assert readback.comment(listing) == "x"
+
+
+@pytest.mark.parametrize("protocol", ["tcp", 6, "6"])
+def test_protocols_are_understood_as_name_and_number(protocol):
+    item = [{"concat": ["fd00::1", protocol, 80]}, 7]
+    (found,) = readback.held({"nftables": [{"map": {"elem": [item]}}]})
+    assert found.key == "fd00::1 . tcp . 80"
+
+
+def test_numbers_are_read_back_from_the_elements():
+    ruleset = compiled({"web": WEB, "six": SIX})
+    assert readback.assignment(merged(ruleset) | {"hosts6": {}, "backends6": {}}) is not None
+    everything = {name: {} for name in ("backends4", "backends6", "hosts4", "hosts6")} | merged(ruleset)
+    assert readback.assignment(everything) == ruleset.assignment
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [{}, {"pickers": {"x": ("jump turn_2_0", "web")}}, {"pickers": {"1": ("", "web")}}],
+)
+def test_elements_of_another_software_are_not_adopted(elements):
+    assert readback.assignment(elements) is None
+
+
+def test_a_refusal_names_the_farm_and_field_of_the_line_that_nft_points_at():
+    commands = delta(compiled({}), compiled({"web": WEB}))
+    line = next(n for n, command in enumerate(commands, 1) if command.set_name == "backends4")
+    refusal = _refusal(f"/proc/self/fd/4:{line}:38-42: Error: Could not process rule: File exists\nadd ...\n", commands)
+    assert (refusal.farm, refusal.field, refusal.message) == ("web", "backends", "Could not process rule: File exists")
+    other = _refusal("netlink: Error: cache initialization failed: Operation not permitted\n", commands)
+    assert other.farm is None
+    assert "not permitted" in other.message
+    assert text(commands).splitlines()[line - 1] == commands[line - 1].text
