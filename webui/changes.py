@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Differences of documents in words: pure. Titles come from the model."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agent.model import Change
+from webui.describe import words
+from webui.faults import split
+from webui.forms import option_title
+
+Kind = Literal["added", "removed", "changed"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One difference, as people read it: `subject` is what it is about ("Farm web"), `field` which of its fields."""
+
+    subject: str
+    field: str
+    kind: Kind
+    before: str
+    after: str
+
+
+def lines(changes: Iterable[Change]) -> list[Line]:
+    """Every difference as a line; what came or went as a whole is told field by field."""
+    return [line for change in changes for line in _lines(change)]
+
+
+def summary(changes: Sequence[Change]) -> str:
+    """What changed, in a few words: "Farm web added, farm api changed"."""
+    subjects: dict[str, str] = {}
+    for change in changes:
+        path = split(change.pointer)
+        whole = len(path) == 2 and path[0] in _PARTS
+        subject = _subject(path[:2])
+        subjects[subject] = change.kind if whole else "changed"
+    told = [f"{subject} {kind}" for subject, kind in subjects.items()]
+    if len(told) > 3:
+        told = [*told[:3], f"and {len(told) - 3} more"]
+    return ", ".join(told) or "Nothing changed"
+
+
+_PARTS = {"farms": "Farm", "links": "Link", "system": "System"}
+_INNER = {"Farm": {"backends": "Backend"}}
+_NONE = "–"
+
+
+def _lines(change: Change) -> Iterator[Line]:
+    path = split(change.pointer)
+    before, after = change.before, change.after
+    if change.kind == "changed":
+        subject, field = _name(path)
+        yield Line(subject, field, "changed", _text(before), _text(after))
+        return
+    for inner, value in _leaves(path, after if change.kind == "added" else before):
+        subject, field = _name(inner)
+        text = _text(value)
+        yield Line(
+            subject, field, change.kind, "" if change.kind == "added" else text, text if change.kind == "added" else ""
+        )
+
+
+def _leaves(path: list[str], value: Any) -> Iterator[tuple[list[str], Any]]:
+    """The fields of a part that came or went, without those that say nothing."""
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for key, inner in value.items():
+        if inner not in (None, [], {}):
+            yield from _leaves([*path, key], inner)
+
+
+def _subject(path: Sequence[str]) -> str:
+    match path:
+        case ["system", *_]:
+            return "System"
+        case [part, name, *_] if part in _PARTS:
+            return f"{_PARTS[part]} {name}"
+        case _:
+            return " ".join(path) or "Document"
+
+
+def _name(path: list[str]) -> tuple[str, str]:
+    """What a path is about, and the title of the field it ends at."""
+    match path:
+        case ["farms", _, "backends", backend, *field]:
+            return _subject(path), " · ".join([f"Backend {backend}", *(_title("Backend", name) for name in field[:1])])
+        case ["farms", _, field, *_]:
+            return _subject(path), _title("Farm", field)
+        case ["links", _, field, *_]:
+            return _subject(path), _title("Link", field)
+        case ["system", field, *_]:
+            return "System", _title("System", field)
+        case [part, _] if part in _PARTS:
+            return _subject(path), ""
+        case _:
+            return _subject(path[:2]), " ".join(path[2:])
+
+
+def _title(part: str, field: str) -> str:
+    try:
+        return words(part, field).title
+    except KeyError:
+        # A field of a document that another version of the software made.
+        return field
+
+
+def _text(value: Any) -> str:  # noqa: PLR0911  a table of types
+    match value:
+        case None:
+            return "default"
+        case True:
+            return "yes"
+        case False:
+            return "no"
+        case []:
+            return "none"
+        case list():
+            return ", ".join(_text(item) for item in value)
+        case dict():
+            return (
+                _check(value)
+                if value.get("type") == "tcp"
+                else ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
+            )
+        case float():
+            return f"{value:g}"
+        case _:
+            return option_title(str(value))
+
+
+def _check(check: dict[str, Any]) -> str:
+    port = f", port {check['port']}" if check.get("port") else ""
+    return (
+        f"TCP every {_text(check.get('interval'))} s, timeout {_text(check.get('timeout'))} s, "
+        f"rise {_text(check.get('rise'))}, fall {_text(check.get('fall'))}{port}"
+    )

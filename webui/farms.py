@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Farms: list, one farm, create, edit, delete."""
+
+import re
+from typing import Any
+
+from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from agent.client import AgentDown, Problem
+from agent.model import Fault, Invalid, validate
+from agent.model.answers import SnapshotInfo
+from agent.model.types import NAME_PATTERN
+from webui import live
+from webui.changes import Line, lines
+from webui.csrf import EXPIRED
+from webui.faults import place
+from webui.forms import FarmForm, ReasonForm, farm_data, option_title, sent
+from webui.session import agent
+
+blueprint = Blueprint("farms", __name__, url_prefix="/farms")
+
+Answer = str | tuple[str, int] | Response
+
+NAME = re.compile(NAME_PATTERN)
+
+NEW: dict[str, Any] = {"enabled": True, "checks": [{}], "backends": [{}, {}]}
+"""What the form of a new farm begins with, beside the model's defaults."""
+
+
+@blueprint.app_template_global()
+def farm_url(name: str) -> str:
+    """The page of a farm; one that is named like the page for new farms has another address."""
+    return url_for("farms.show", name=name) + ("/show" if name == "new" else "")
+
+
+blueprint.add_app_template_filter(option_title, "option_title")
+
+
+@blueprint.get("")
+def index() -> str:
+    """Every farm with its settings."""
+    current = agent().farms()
+    return render_template("farms/index.html", farms=sorted(current.farms.items()))
+
+
+@blueprint.get("/<name>")
+@blueprint.get("/<name>/show")
+def show(name: str) -> str:
+    """A farm: how it is now, and its settings."""
+    current = agent().farm(_known(name))
+    state = agent().state()
+    rates = current_app.extensions["samples"].add(state)
+    row = live.farm_row(name, state.farms[name], rates) if name in state.farms else None
+    return render_template("farms/show.html", name=name, farm=current.farm, row=row, state=state)
+
+
+@blueprint.get("/<name>/live")
+def fragment(name: str) -> str:
+    """The part of a farm's page that changes."""
+    state = agent().state()
+    if name not in state.farms:
+        abort(404)
+    rates = current_app.extensions["samples"].add(state)
+    return render_template("farms/live.html", name=name, row=live.farm_row(name, state.farms[name], rates), state=state)
+
+
+@blueprint.route("/new", methods=["GET", "POST"])
+def new() -> Answer:
+    """Create a farm."""
+    if request.method == "GET":
+        form = FarmForm(data=NEW | {"snapshot": str(agent().farms().snapshot)})
+        return _page(form, None)
+    return _edited(FarmForm(sent()), None)
+
+
+@blueprint.route("/<name>/edit", methods=["GET", "POST"])
+def edit(name: str) -> Answer:
+    """Change a farm."""
+    current = agent().farm(_known(name))
+    if request.method == "GET":
+        return _page(FarmForm(data=farm_data(name, current.farm, current.snapshot)), name)
+    return _edited(FarmForm(sent(), name=name), name)
+
+
+@blueprint.route("/<name>/delete", methods=["GET", "POST"])
+def delete(name: str) -> Answer:
+    """Say what deleting a farm does, then do it."""
+    current = agent().farm(_known(name))
+    form = ReasonForm(sent() if request.method == "POST" else None, data={"snapshot": str(current.snapshot)})
+    top: list[str] = []
+    status = 200
+    if request.method == "POST":
+        if not form.validate():
+            top, status = [EXPIRED], 400
+        else:
+            try:
+                made = agent().delete_farm(name, comment=form.why, parent=form.parent)
+            except Problem as problem:
+                if problem.status in (401, 404):
+                    raise
+                top, status = _refused(problem)
+            except AgentDown as error:
+                top, status = [_unsure(error)], 503
+            else:
+                _made(made, f"Farm {name} is deleted.")
+                return redirect(url_for("farms.index"), 303)
+        # The page shows the farm as it is now, and the next try is made from that.
+        form.snapshot.data = str(current.snapshot)
+    now = agent().state().farms.get(name) if status != 503 else None
+    page = render_template("farms/delete.html", name=name, farm=current.farm, now=now, form=form, top=top)
+    return page, status
+
+
+def _edited(form: FarmForm, name: str | None) -> Answer:
+    """Do what the button that was pressed says: a row more, a row less, or commit."""
+    if name is not None:
+        form.name.data = name
+    action, _, index = str(request.form.get("action", "save")).partition(":")
+    match action:
+        case "add-backend":
+            form.backends.append_entry()
+            return _page(form, name, focus=form.backends[-1].form.name.id)
+        case "remove-backend":
+            _remove(form.backends, index)
+            return _page(form, name)
+        case "add-check":
+            form.checks.append_entry()
+            return _page(form, name, focus=form.checks[-1].form.interval.id)
+        case "remove-check":
+            _remove(form.checks, index)
+            return _page(form, name)
+        case "save":
+            return _save(form, name)
+    abort(400, "There is no such button.")
+
+
+def _save(form: FarmForm, name: str | None) -> Answer:
+    valid = form.validate()
+    if not valid and form.expired():
+        return _page(form, name, top=[EXPIRED], status=400)
+    form.tidy()
+    wanted = name if name is not None else str(form.name.data)
+    if name is None and wanted in agent().farms().farms:
+        form.name.errors = [f"{wanted} is the name of another farm; choose one that is free"]
+    if any(form.faults()) or not NAME.fullmatch(wanted):
+        # The agent can't be asked: a name that is none has no address, one that is taken would be replaced. What the
+        # model finds is told all the same, so that no fault waits behind another.
+        return _page(form, name, top=place(form, wanted, _model_faults(wanted, form)), status=422)
+    try:
+        made = agent().put_farm(wanted, form.content(), comment=form.why, parent=form.parent)
+    except Problem as problem:
+        if problem.status == 401:
+            raise
+        if problem.status in (409, 412) and problem.current is not None:
+            return _conflict(form, name, problem.current)
+        top = place(form, wanted, problem.errors) if problem.errors else [problem.detail]
+        return _page(form, name, top=top, status=problem.status)
+    except AgentDown as error:
+        return _page(form, name, top=[_unsure(error)], status=503)
+    _made(made, f"Farm {wanted} is {'created' if name is None else 'changed'}.")
+    return redirect(farm_url(wanted), 303)
+
+
+def _model_faults(name: str, form: FarmForm) -> list[Fault]:
+    try:
+        validate({"version": 1, "farms": {name: form.content()}})
+    except Invalid as error:
+        return error.faults
+    return []
+
+
+def _conflict(form: FarmForm, name: str | None, current: int) -> Answer:
+    """Show what others changed since the form was opened, and let the same form be sent on top of it."""
+    meanwhile: list[Line] = []
+    before = form.parent
+    if before is not None:
+        meanwhile = lines(agent().diff(before, current).changes)
+    form.snapshot.data = str(current)
+    return _page(form, name, status=409, meanwhile=meanwhile, before=before, current=current)
+
+
+def _page(form: FarmForm, name: str | None, *, status: int = 200, **more: Any) -> tuple[str, int]:
+    known = {"top": [], "focus": None, "meanwhile": None} | more
+    return render_template("farms/form.html", form=form, name=name, **known), status
+
+
+def _remove(entries: Any, index: str) -> None:
+    """Take out the row of this index; the others keep theirs, and what was typed into them."""
+    entries.entries = [entry for entry in entries.entries if entry.short_name.rsplit("-", 1)[-1] != index]
+
+
+def _refused(problem: Problem) -> tuple[list[str], int]:
+    if problem.status in (409, 412):
+        return ["Somebody changed the configuration meanwhile. Look at it again below, then delete."], 409
+    return [*(fault.message for fault in problem.errors)] or [problem.detail], problem.status
+
+
+def _made(made: SnapshotInfo, words: str) -> None:
+    flash(words, "good")
+    if made.parent is not None:
+        flash(str(made.number), "snapshot")
+
+
+def _unsure(error: AgentDown) -> str:
+    return f"The agent does not answer. Whether this was taken is not known: see the snapshots, then try again. {error}"
+
+
+def _known(name: str) -> str:
+    """`name` if a farm can have it; anything else is not asked for."""
+    if not NAME.fullmatch(name):
+        abort(404)
+    return name

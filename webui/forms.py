@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The farm's form: what is typed becomes a document, which the agent judges; labels and ranges come from the model.
+
+Fields take text as it is typed. What is a number is sent as one, anything else as text: so every fault is found by the
+model, in its words, and none is told here a second time.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flask import request
+from werkzeug.datastructures import MultiDict
+from wtforms import (
+    BooleanField,
+    Field,
+    FieldList,
+    Form,
+    FormField,
+    HiddenField,
+    RadioField,
+    SelectField,
+    SelectMultipleField,
+    StringField,
+)
+from wtforms.widgets import CheckboxInput, ListWidget
+
+from agent.model import Farm
+from webui.csrf import SafeForm
+from webui.describe import words
+
+MAX_COMMENT = 500
+"""Characters of a comment that the form takes."""
+
+_KEY = re.compile(r"[a-z]+(-[0-9]{1,3}-[a-z]+)?")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
+_PROTOCOLS = {"tcp": "TCP", "udp": "UDP"}
+_OPTIONS = {
+    "dnat": "Destination NAT",
+    "snat": "Source NAT",
+    "round-robin": "Round robin",
+    "weighted": "Weighted",
+    "enabled": "Enabled",
+    "drain": "Drain",
+}
+
+
+def option_title(value: str) -> str:
+    """How a value of the model is called on the pages."""
+    return _OPTIONS.get(value, _PROTOCOLS.get(value, value))
+
+
+def number(text: str | None) -> Any:
+    """`text` as a number if it is one; as it is otherwise; None when there is none."""
+    typed = (text or "").strip()
+    if _WHOLE.fullmatch(typed):
+        return int(typed)
+    return float(typed) if _DECIMAL.fullmatch(typed) else (typed or None)
+
+
+def several(text: str | None) -> list[str]:
+    """The words of a list that was typed with commas, spaces or line ends."""
+    return [word for word in re.split(r"[\s,;]+", text or "") if word]
+
+
+def sent() -> MultiDict[str, str]:
+    """The form that was sent, without keys that are none of ours: an index such as ² or one of 5000 digits."""
+    return MultiDict([(key, value) for key, value in request.form.items(multi=True) if _KEY.fullmatch(key)])
+
+
+def _described(kind: type[Field], part: str, field: str, **more: Any) -> Any:
+    said = words(part, field)
+    if kind in (RadioField, SelectField):
+        more["choices"] = [(option.value, option_title(option.value)) for option in said.options]
+        more["validate_choice"] = False
+    elif kind is SelectMultipleField:
+        more["choices"] = [(option.value, option_title(option.value)) for option in said.options]
+        more.update(validate_choice=False, option_widget=CheckboxInput(), widget=ListWidget(prefix_label=False))
+    default = "" if said.default is None else said.default
+    if isinstance(default, float):
+        default = f"{default:g}"
+    return kind(said.title, description=said.help, default=default, **more)
+
+
+class CheckForm(Form):  # type: ignore[misc]  # wtforms has no types
+    """A TCP check."""
+
+    interval = _described(StringField, "TcpCheck", "interval")
+    timeout = _described(StringField, "TcpCheck", "timeout")
+    rise = _described(StringField, "TcpCheck", "rise")
+    fall = _described(StringField, "TcpCheck", "fall")
+    port = _described(StringField, "TcpCheck", "port")
+
+    def content(self) -> dict[str, Any]:
+        """The check as the document has it."""
+        return {"type": "tcp"} | {field.short_name: number(field.data) for field in self}
+
+
+class BackendForm(Form):  # type: ignore[misc]
+    """A backend."""
+
+    name = StringField("Name", description="Lower-case letters, digits and hyphens.")
+    address = _described(StringField, "Backend", "address")
+    port = _described(StringField, "Backend", "port")
+    weight = _described(StringField, "Backend", "weight")
+    state = _described(SelectField, "Backend", "state")
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing was typed into this row."""
+        return not any((field.data or "").strip() for field in (self.name, self.address, self.port))
+
+    def content(self) -> dict[str, Any]:
+        """The backend as the document has it."""
+        return {
+            "address": (self.address.data or "").strip(),
+            "port": number(self.port.data),
+            "weight": number(self.weight.data)
+            if (self.weight.data or "").strip()
+            else words("Backend", "weight").default,
+            "state": self.state.data,
+        }
+
+
+class ReasonForm(SafeForm):
+    """Asks why, for a change that needs nothing else. `snapshot` is the one that the page was made from."""
+
+    comment = StringField("Why", description="Kept with the snapshot, for whoever looks later.")
+    snapshot = HiddenField()
+
+    @property
+    def parent(self) -> int | None:
+        """The number of the snapshot that the page was made from."""
+        value = number(self.snapshot.data)
+        return value if isinstance(value, int) else None
+
+    @property
+    def why(self) -> str:
+        """The comment, without what a line of text can't hold."""
+        text = "".join(char if char.isprintable() else " " for char in self.comment.data or "")
+        return " ".join(text.split())[:MAX_COMMENT]
+
+
+class FarmForm(ReasonForm):
+    """A farm, new or known."""
+
+    name = StringField("Name", description="Lower-case letters, digits and hyphens. It stays for the farm's life.")
+    enabled = _described(BooleanField, "Farm", "enabled")
+    addresses = _described(StringField, "Farm", "addresses")
+    protocols = _described(SelectMultipleField, "Farm", "protocols")
+    ports = _described(StringField, "Farm", "ports")
+    forwarding = _described(RadioField, "Farm", "forwarding")
+    scheduler = _described(RadioField, "Farm", "scheduler")
+    checks = FieldList(FormField(CheckForm))
+    backends = FieldList(FormField(BackendForm))
+
+    def content(self) -> dict[str, Any]:
+        """The farm as the document has it; `rows` says which backends are in it."""
+        return {
+            "enabled": bool(self.enabled.data),
+            "addresses": several(self.addresses.data),
+            "protocols": list(self.protocols.data or ()),
+            "ports": [number(word) for word in several(self.ports.data)],
+            "forwarding": self.forwarding.data,
+            "scheduler": self.scheduler.data,
+            "checks": [entry.form.content() for entry in self.checks],
+            "backends": {row.name.data: row.content() for row in self.rows()},
+        }
+
+    def rows(self) -> list[BackendForm]:
+        """The rows of backends that something was typed into."""
+        return [entry.form for entry in self.backends if not entry.form.blank]
+
+    def tidy(self) -> None:
+        """Take the spaces off names, and find names that stand twice: a document can't show those."""
+        self.name.data = (self.name.data or "").strip()
+        seen: set[str] = set()
+        for row in self.rows():
+            row.name.data = (row.name.data or "").strip()
+            if row.name.data and row.name.data in seen:
+                row.name.errors = [
+                    *row.name.errors,
+                    f"{row.name.data} is the name of another backend; each needs its own",
+                ]
+            seen.add(row.name.data)
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """Every fault at a field: the field's id, its label, the words."""
+        for field in (
+            self.name,
+            self.enabled,
+            self.addresses,
+            self.protocols,
+            self.ports,
+            self.forwarding,
+            self.scheduler,
+        ):
+            yield from ((field.id, field.label.text, words) for words in field.errors)
+        for index, entry in enumerate(self.checks, 1):
+            for field in entry.form:
+                label = f"Check {index}, {field.label.text.lower()}"
+                yield from ((field.id, label, words) for words in field.errors)
+        for index, entry in enumerate(self.backends, 1):
+            for field in entry.form:
+                label = f"Backend {entry.form.name.data or index}, {field.label.text.lower()}"
+                yield from ((field.id, label, words) for words in field.errors)
+        yield from ((self.comment.id, self.comment.label.text, words) for words in self.comment.errors)
+
+
+def farm_data(name: str, farm: Farm, snapshot: int) -> Mapping[str, Any]:
+    """What the form begins with, for a farm that exists."""
+    return {
+        "name": name,
+        "snapshot": str(snapshot),
+        "enabled": farm.enabled,
+        "addresses": "\n".join(map(str, farm.addresses)),
+        "protocols": list(farm.protocols),
+        "ports": ", ".join(map(str, farm.ports)),
+        "forwarding": farm.forwarding,
+        "scheduler": farm.scheduler,
+        "checks": [
+            {
+                "interval": f"{check.interval:g}",
+                "timeout": f"{check.timeout:g}",
+                "rise": check.rise,
+                "fall": check.fall,
+                "port": check.port or "",
+            }
+            for check in farm.checks
+        ],
+        "backends": [
+            {
+                "name": backend_name,
+                "address": str(backend.address),
+                "port": backend.port or "",
+                "weight": backend.weight,
+                "state": backend.state,
+            }
+            for backend_name, backend in sorted(farm.backends.items())
+        ],
+    }
