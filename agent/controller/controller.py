@@ -20,7 +20,7 @@ from agent.model import Configuration, Fault, Invalid, pointer
 from agent.model.state import StateNow, SystemNow, Trouble
 from agent.snapshots import Conflict, Snapshot, Store, StoreError
 from agent.storage import write_atomically
-from agent.system import credentials, facts
+from agent.system import credentials, facts, networkd
 from agent.system.credentials import Provisioning
 from agent.system.links import own_addresses
 
@@ -63,6 +63,7 @@ class Controller:
         self._keeper: asyncio.Task[None] | None = None
         self._config = Configuration()
         self._ruleset: Ruleset | None = None
+        self._converged = False
         self._opening: list[Trouble] = []
         self._converging: list[Trouble] = []
         self._observer = Observer(kernel, host, self._checker)
@@ -72,16 +73,15 @@ class Controller:
         """The controller of this machine.
 
         SLUICE_DATA (default /data/agent) keeps what lasts, SLUICE_RUN (/run/sluice) what survives the agent only.
-        SLUICE_NETWORKD is where systemd-networkd reads (/run/systemd/network); empty: links and host name are not
-        the agent's to configure. Credentials come from systemd. Raises StoreBusy when another agent runs here.
+        SLUICE_NETWORKD is where systemd-networkd reads; empty or unset: links and host name are not the agent's to
+        configure. Credentials come from systemd. Raises StoreBusy when another agent runs here.
         """
         data = Path(os.environ.get("SLUICE_DATA", "/data/agent"))
-        networkd = os.environ.get("SLUICE_NETWORKD", "/run/systemd/network")
         return cls(
             store=Store.open(data, software=facts.version()),
             access=Access.open(data),
             kernel=Kernel(),
-            host=Host(Path(networkd) if networkd else None),
+            host=Host(networkd.directory()),
             run_directory=Path(os.environ.get("SLUICE_RUN", "/run/sluice")),
             provisioning=credentials.read(),
         )
@@ -150,7 +150,8 @@ class Controller:
             try:
                 await self._put(config)
                 confirmed = await self._run(self.store.confirm, snapshot.number)
-            except (KernelRefused, StoreError, OSError) as error:
+            except Exception as error:
+                # Whatever it is, the document from before must be in force again.
                 _log.exception("snapshot %s could not be put in force", snapshot.number)
                 self.store.abandon(snapshot.number)
                 self._config = before
@@ -245,29 +246,33 @@ class Controller:
         self._kernel.apply(ruleset)
         return ruleset
 
-    async def _converge(self, previous: Assignment | None = None) -> bool:
-        """Make the world as the document in force says; what fails is a trouble. Says whether all went well."""
+    async def _converge(self, previous: Assignment | None = None) -> None:
+        """Make the world as the document in force says; what fails is a trouble, and is tried again."""
+        self._converged = False
         try:
             await self._put(self._config, previous)
+            self._converged = True
         except (KernelRefused, OSError) as error:
             _log.error("the kernel does not take the configuration: %s", error)
             message = f"The kernel does not take the configuration: {error}. Roll back, or report this."
             self._converging.append(Trouble(code="kernel-refused", message=message))
-            return False
-        return True
+        except Exception as error:  # noqa: BLE001 as said in the next line
+            # A fault of ours must not end the one task that keeps traffic going to healthy backends.
+            _log.exception("converging failed")
+            message = f"An internal error keeps the appliance from following its configuration: {error!r}. Report it."
+            self._converging.append(Trouble(code="internal", message=message))
 
     async def _keep(self) -> None:
         """Converge whenever something changed, and again after a while when that failed."""
-        well = True
         while True:
             try:
-                async with asyncio.timeout(None if well else RETRY):
+                async with asyncio.timeout(None if self._converged else RETRY):
                     await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()
             async with self._lock:
-                well = await self._converge()
+                await self._converge()
             self._keep_health()
 
     def _health_changed(self, target: Target, verdict: Verdict) -> None:

@@ -18,6 +18,7 @@ class Host:
     def __init__(self, networkd_directory: Path | None) -> None:
         """`networkd_directory`: where systemd-networkd reads; None: links and host name are somebody else's."""
         self._directory = networkd_directory
+        self._networkd = networkd.Networkd(networkd_directory)
         self._virtual = VirtualAddresses()
         self._watch: Watch | None = None
 
@@ -51,7 +52,7 @@ class Host:
             except CommandFailed as error:
                 found.append(Trouble(code="hostname-failed", message=f"The host name could not be set: {error}."))
             try:
-                await networkd.apply(networkd.files(config.links, links), self._directory)
+                await self._networkd.apply(config.links, links)
             except (CommandFailed, OSError) as error:
                 found.append(Trouble(code="links-failed", message=f"The links could not be configured: {error}."))
         found += await self._virtual.reconcile(sorted(config.virtual_addresses(), key=_order), links)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The controller's edges for tests without a kernel: they keep what they are given, and fail when told to."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from ipaddress import ip_interface
+from pathlib import Path
+
+from agent.access import Access
+from agent.controller import Controller
+from agent.controller.host import Host
+from agent.dataplane import Assignment, Counters, Kernel, KernelRefused, Ruleset
+from agent.model import Configuration
+from agent.model.state import Trouble
+from agent.snapshots import Store
+from agent.system.credentials import Provisioning
+from agent.system.links import LinkAddress, SystemLink
+
+LINK = SystemLink(
+    index=2,
+    name="eth0",
+    mac="02:00:00:00:00:01",
+    up=True,
+    carrier=True,
+    physical=True,
+    addresses=(LinkAddress(ip_interface("192.0.2.1/24")), LinkAddress(ip_interface("2001:db8::1/64"))),
+)
+
+
+class KernelEdge(Kernel):
+    """Holds a ruleset. `refuse`: the steps ("check", "apply") that are refused; `refused` counts how often."""
+
+    def __init__(self, refuse: Collection[str] = ()) -> None:
+        super().__init__()
+        self.refuse = set(refuse)
+        self.holds: Ruleset | None = None
+        self.history: list[Ruleset] = []
+
+    def adopt(self) -> Assignment | None:
+        return None
+
+    def check(self, ruleset: Ruleset) -> None:
+        if "check" in self.refuse:
+            raise KernelRefused("Numerical result out of range", next(iter(ruleset.parts), None), "addresses")
+
+    def apply(self, ruleset: Ruleset) -> None:
+        if "apply" in self.refuse:
+            self.refuse.discard("apply")
+            raise KernelRefused("Cannot allocate memory")
+        self.holds = ruleset
+        self.history.append(ruleset)
+
+    def counters(self) -> dict[tuple[str, str], Counters]:
+        return {who: Counters(new=7, bytes_in=700, bytes_out=7000) for who in self._names()}
+
+    def active(self) -> dict[tuple[str, str], int]:
+        return dict.fromkeys(self._names(), 3)
+
+    def _names(self) -> list[tuple[str, str]]:
+        return list(self.holds.marks().values()) if self.holds else []
+
+
+class HostEdge(Host):
+    """A machine with one link, whose addresses nobody changes."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.configured: list[Configuration] = []
+        self.moved = asyncio.Event()
+        self.fails = False
+
+    def links(self) -> list[SystemLink]:
+        return [LINK]
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until a condition holds; asked after each time that the controller converged."""
+        async with asyncio.timeout(10):
+            while not holds():
+                self.moved.clear()
+                await self.moved.wait()
+
+    async def configure(self, config: Configuration) -> list[Trouble]:
+        if self.fails:
+            self.fails = False
+            raise OSError("netlink is gone")
+        self.configured.append(config)
+        self.moved.set()
+        return []
+
+    def watch(self, changed: object) -> None:
+        pass
+
+
+def controller(
+    data: Path,
+    *,
+    kernel: KernelEdge | None = None,
+    host: HostEdge | None = None,
+    provisioning: Provisioning | None = None,
+) -> Controller:
+    """A controller with real stores in `data`."""
+    return Controller(
+        store=Store.open(data, software="test"),
+        access=Access.open(data),
+        kernel=kernel or KernelEdge(),
+        host=host or HostEdge(),
+        run_directory=data,
+        provisioning=provisioning or Provisioning(),
+    )

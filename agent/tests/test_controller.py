@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.controller import ApplyFailed, Controller
+from agent.model import Configuration, Invalid, canonical, parse, validate
+from agent.snapshots import Conflict, NotFound, Store, StoreFull
+from agent.system.credentials import Provisioning
+from agent.tests.edges import HostEdge, KernelEdge, controller
+
+
+def document(address: str = "192.0.2.10", **farm: object) -> Configuration:
+    backends = {"a": {"address": "127.0.0.1"}, "b": {"address": "198.51.100.2"}}
+    backends["a"]["address"] = "198.51.100.1"
+    return validate({"farms": {"web": {"addresses": [address], "ports": [80], "backends": backends, **farm}}})
+
+
+class World:
+    """A running controller and its edges."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.kernel, self.host = KernelEdge(), HostEdge()
+        self.controller: Controller
+
+    async def start(self, provisioning: Provisioning | None = None) -> Controller:
+        self.controller = controller(self.data, kernel=self.kernel, host=self.host, provisioning=provisioning)
+        await self.controller.start()
+        return self.controller
+
+    async def stop(self) -> None:
+        await self.controller.stop()
+        self.controller.store.close()
+        self.controller.access.close()
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    await world.start()
+    yield world
+    await world.stop()
+
+
+def serves(world: World) -> set[str]:
+    """The farms that the kernel holds."""
+    assert world.kernel.holds is not None
+    return {farm for farm, _ in world.kernel.holds.marks().values()}
+
+
+async def test_the_first_start_makes_snapshot_1_of_the_default(world: World) -> None:
+    snapshot = world.controller.in_force
+    assert snapshot is not None
+    assert (snapshot.number, snapshot.author, snapshot.comment) == (1, "system", "First start")
+    assert world.controller.config == Configuration()
+    assert world.controller.troubles() == []
+
+
+async def test_a_commit_is_in_the_kernel_and_in_force(world: World) -> None:
+    snapshot = await world.controller.commit(document(), author="admin", comment="web", parent=1)
+    assert snapshot.number == 2
+    assert world.controller.in_force == snapshot
+    assert serves(world) == {"web"}
+    assert world.host.configured[-1] == document()
+
+
+async def test_the_same_document_makes_no_new_snapshot(world: World) -> None:
+    first = await world.controller.commit(document(), author="admin")
+    assert await world.controller.commit(document(), author="admin") == first
+
+
+async def test_a_commit_from_an_old_snapshot_is_a_conflict(world: World) -> None:
+    await world.controller.commit(document(), author="admin", parent=1)
+    with pytest.raises(Conflict) as caught:
+        await world.controller.commit(document(ports=[81]), author="admin", parent=1)
+    assert caught.value.current == 2
+    assert world.controller.config == document()
+
+
+async def test_an_address_in_no_network_is_refused(world: World) -> None:
+    with pytest.raises(Invalid) as caught:
+        await world.controller.commit(document("203.0.113.5"), author="admin")
+    assert [fault.pointer for fault in caught.value.faults] == ["/farms/web/addresses/0"]
+    assert world.controller.in_force.number == 1  # type: ignore[union-attr]
+
+
+async def test_what_the_kernel_refuses_is_a_fault_of_the_farm_and_changes_nothing(world: World) -> None:
+    held = world.kernel.holds
+    world.kernel.refuse = {"check"}
+    with pytest.raises(Invalid) as caught:
+        await world.controller.commit(document(), author="admin")
+    assert [fault.pointer for fault in caught.value.faults] == ["/farms/web/addresses"]
+    assert "the kernel refuses it" in caught.value.faults[0].message
+    assert [entry.number for entry in world.controller.store.list()] == [1]
+    assert world.kernel.holds is held
+
+
+@pytest.mark.parametrize("step", ["prepare", "apply", "configure", "confirm"])
+async def test_a_commit_that_fails_at_any_step_leaves_the_old_document_in_force(
+    world: World, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.controller.commit(document(), author="admin")
+    if step == "apply":
+        world.kernel.refuse = {"apply"}
+    elif step == "configure":
+        world.host.fails = True
+    else:
+
+        def full(*_: object, **__: object) -> None:
+            raise StoreFull("no space left on the data partition")
+
+        monkeypatch.setattr(world.controller.store, step, full)
+    expected = ApplyFailed if step in ("apply", "configure") else StoreFull
+    with pytest.raises(expected):
+        await world.controller.commit(document("192.0.2.99", ports=[81]), author="admin")
+    monkeypatch.undo()
+    assert world.controller.config == document()
+    assert world.controller.in_force.document == canonical(document())  # type: ignore[union-attr]
+    assert world.host.configured[-1] == document()
+    # The next commit works, and a restart finds the same.
+    await world.controller.commit(document("192.0.2.50"), author="admin")
+    await world.stop()
+    await world.start()
+    assert world.controller.config == document("192.0.2.50")
+
+
+async def test_a_commit_that_power_ended_is_undone_at_the_next_start(world: World) -> None:
+    await world.controller.commit(document(), author="admin")
+    world.controller.store.prepare(document("192.0.2.99"), author="admin")
+    await world.stop()
+    await world.start()
+    assert world.controller.config == document()
+    assert serves(world) == {"web"}
+
+
+async def test_a_rollback_is_a_new_snapshot_with_the_old_document(world: World) -> None:
+    await world.controller.commit(document(), author="admin")
+    back = await world.controller.rollback(1, author="admin")
+    assert (back.number, back.comment) == (3, "Rollback to snapshot 1")
+    assert serves(world) == set()
+    forth = await world.controller.rollback(2, author="admin", comment="again")
+    assert (forth.number, forth.comment) == (4, "again")
+    assert serves(world) == {"web"}
+    with pytest.raises(NotFound):
+        await world.controller.rollback(99, author="admin")
+
+
+async def test_a_fallen_backend_gets_nothing_and_comes_back(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    check = {"interval": 0.1, "timeout": 0.1, "rise": 1, "fall": 1, "port": port}
+    # The model takes no loopback backends, so that the address of this host is used.
+    host = next(address for address in _own_addresses())
+    config = validate(
+        {
+            "farms": {
+                "web": {
+                    "addresses": ["192.0.2.10"],
+                    "ports": [80],
+                    "checks": [check],
+                    "backends": {"a": {"address": host, "port": port}},
+                }
+            }
+        }
+    )
+    await world.controller.commit(config, author="admin")
+    await world.host.until(lambda: world.kernel.holds.share("web", "a") == 0)
+    state = await world.controller.state()
+    assert state.farms["web"].status == "down"
+    assert "refused" in state.farms["web"].backends["a"].reason
+    with socket.create_server((host, port)):
+        await world.host.until(lambda: world.kernel.holds.share("web", "a") == 1)
+        assert (await world.controller.state()).farms["web"].status == "up"
+        assert json.loads((world.data / "health.json").read_bytes())
+
+
+async def test_state_tells_counters_shares_and_totals(world: World) -> None:
+    await world.controller.commit(document(), author="admin")
+    farm = (await world.controller.state()).farms["web"]
+    assert farm.exact_turn
+    assert farm.traffic.new == 14
+    assert farm.traffic.active == 6
+    assert farm.backends["a"].traffic.bytes_out == 7000
+    assert farm.backends["a"].share == 0.5
+    assert farm.backends["a"].health == "unknown"
+
+
+async def test_system_tells_links_and_the_snapshot(world: World) -> None:
+    system = await world.controller.system()
+    assert system.snapshot == 1
+    assert not system.claimed
+    assert [link.name for link in system.links] == ["eth0"]
+
+
+async def test_a_provisioned_document_is_snapshot_1_and_is_not_taken_twice(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.start(Provisioning(configuration=canonical(document()), admin_password="correct horse"))
+    assert world.controller.config == document()
+    assert world.controller.access.claimed
+    await world.controller.commit(Configuration(), author="admin")
+    await world.stop()
+    await world.start(Provisioning(configuration=canonical(document())))
+    assert world.controller.config == Configuration()
+    await world.stop()
+
+
+async def test_a_bad_provisioned_document_is_told_and_the_default_taken(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.start(Provisioning(configuration=b'{"farms": 1}', hostname="lb1"))
+    assert world.controller.config == parse('{"system": {"hostname": "lb1"}}')
+    assert [trouble.code for trouble in world.controller.troubles()] == ["credential-unusable"]
+    assert "/farms must be an object" in world.controller.troubles()[0].message
+    await world.stop()
+
+
+async def test_a_kernel_that_refuses_at_start_is_a_trouble_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.controller.controller.RETRY", 0.01)
+    world = World(tmp_path)
+    world.kernel.refuse = {"apply"}
+    await world.start()
+    assert [trouble.code for trouble in world.controller.troubles()] == ["kernel-refused"]
+    await world.host.until(lambda: world.kernel.holds is not None)
+    await world.host.until(lambda: world.controller.troubles() == [])
+    await world.stop()
+
+
+async def test_without_a_data_directory_it_balances_and_says_that_nothing_lasts(tmp_path: Path) -> None:
+    world = World(tmp_path / "missing")
+    await world.start(Provisioning(configuration=canonical(document())))
+    assert serves(world) == {"web"}
+    assert "data-missing" in [trouble.code for trouble in world.controller.troubles()]
+    await world.stop()
+
+
+async def test_a_document_that_todays_rules_refuse_gives_way_to_the_newest_that_they_take(world: World) -> None:
+    await world.controller.commit(document(), author="admin")
+    store: Store = world.controller.store
+    # Two farms that overlap: what an earlier software's rules might have let through.
+    bad = document().model_copy(update={"farms": dict.fromkeys(["x", "y"], document().farms["web"])})
+    store.confirm(store.prepare(bad, author="old software").number)
+    await world.stop()
+    await world.start()
+    assert world.controller.config == document()
+    assert [trouble.code for trouble in world.controller.troubles()] == ["configuration-unusable"]
+
+
+async def test_health_survives_a_restart_of_the_agent(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    host = next(address for address in _own_addresses())
+    check = {"interval": 3600, "timeout": 0.2, "rise": 1, "fall": 1, "port": port}
+    config = document(checks=[check], backends={"a": {"address": host, "port": port}})
+    await world.controller.commit(config, author="admin")
+    await world.host.until(lambda: world.kernel.holds.share("web", "a") == 0)
+    await world.stop()
+    world.kernel.holds = None
+    await world.start()
+    assert world.kernel.holds.share("web", "a") == 0
+
+
+def _own_addresses() -> list[str]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("192.0.2.1", 9))
+        return [sock.getsockname()[0]]
