@@ -21,9 +21,12 @@ from agent.system import credentials
 DATA = Path("/data/identity")
 RUN = Path("/run/sluice-identity")
 FILES = ("tls.key", "tls.crt", "session.key")
+DEVICE = "device"
+"""The folder in the data directory that holds the files; it comes to be whole, by rename."""
 DAYS = 3650
 """How long the certificate is valid: ten years, longer than a device serves."""
 
+_UNFINISHED = ".unfinished."
 _CONFIG = """\
 [req]
 prompt = no
@@ -68,16 +71,16 @@ def ensure(data: Path, run: Path, hostname: str, *, mounted: bool = True) -> Ite
     """Make the identity in `data` when there is no sound one, and copy it to `run`. Yields what happened, in words.
 
     Without a data partition (`mounted` false), or when that cannot be written, it is made in `run` and lasts until the
-    next start. Power may go at any moment: `data` holds either a whole identity or none, and the next call mends it.
+    next start. Power may go at any moment: `data` has a whole folder DEVICE or none, and the next call mends the rest.
     Raises IdentityFailed or OSError when there can be no identity at all.
     """
     if mounted:
         try:
-            yield from _keep(data, hostname)
+            yield from _keep(data / DEVICE, hostname)
         except OSError as error:
             yield f"The data partition cannot be used ({error}); the identity lasts until the next start only."
         else:
-            _copy(data, run)
+            _copy(data / DEVICE, run)
             return
     else:
         yield "There is no data partition; the identity lasts until the next start only."
@@ -88,32 +91,31 @@ def ensure(data: Path, run: Path, hostname: str, *, mounted: bool = True) -> Ite
     yield f"Made a temporary identity for {hostname}."
 
 
-def _keep(data: Path, hostname: str) -> Iterator[str]:
-    fault = _fault(data)
+def _keep(device: Path, hostname: str) -> Iterator[str]:
+    fault = _fault(device)
     if fault is None:
         return
-    if data.is_dir() and any(data.iterdir()):
-        aside = data.with_name(f"{data.name}.broken")
+    if device.exists():
+        aside = device.with_name(f"{device.name}.broken")
         shutil.rmtree(aside, ignore_errors=True)
-        data.rename(aside)
+        device.rename(aside)
         yield f"The identity is not usable ({fault}); it was set aside as {aside} and a new one is made."
-    data.parent.mkdir(parents=True, exist_ok=True)
-    for left in data.parent.glob(f".{data.name}.*"):
+    device.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in device.parent.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(left, ignore_errors=True)
-    with _made(data.parent, hostname, prefix=f".{data.name}.") as new:
+    with _made(device.parent, hostname) as new:
         for path in (*(new / name for name in FILES), new):
             _sync(path)
-        # Over an empty directory too, which a rename may replace.
-        new.rename(data)
-        _sync(data.parent)
+        new.rename(device)
+        _sync(device.parent)
     yield f"Made this device's identity for {hostname}."
 
 
 @contextmanager
-def _made(where: Path, hostname: str, *, prefix: str = ".identity.") -> Iterator[Path]:
+def _made(where: Path, hostname: str) -> Iterator[Path]:
     """A new identity in a directory of its own in `where` (0700), which is gone at the end unless it was renamed."""
-    where.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+    where.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=where))
     try:
         config = new / "openssl.cnf"
         # A common name has 64 characters at most (X.520); names are matched by the alternative name anyway.

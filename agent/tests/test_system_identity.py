@@ -2,31 +2,37 @@
 """The identity with the real openssl, and with the power going at every step."""
 
 import os
+import shutil
 import ssl
 import subprocess
 
 import pytest
 
 from agent.system import identity
-from agent.system.identity import FILES, ensure
+from agent.system.identity import DEVICE, FILES, ensure
 
 
 def contents(where):
-    return {name: (where / name).read_bytes() for name in FILES}
+    return {name: (stored(where) / name).read_bytes() for name in FILES}
 
 
 def certificate(where, *what):
-    argv = ["openssl", "x509", "-in", str(where / "tls.crt"), "-noout", *what]
+    argv = ["openssl", "x509", "-in", str(stored(where) / "tls.crt"), "-noout", *what]
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
 def loads(where):
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(where / "tls.crt", where / "tls.key")
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(stored(where) / "tls.crt", stored(where) / "tls.key")
 
 
 @pytest.fixture
 def places(tmp_path):
     return tmp_path / "data" / "identity", tmp_path / "run" / "sluice-identity"
+
+
+def stored(where):
+    """The data directory's own files or, of the copy, the directory itself."""
+    return where / DEVICE if (where / DEVICE).exists() else where
 
 
 def test_a_first_start_makes_it_and_the_next_keeps_it(places):
@@ -37,10 +43,10 @@ def test_a_first_start_makes_it_and_the_next_keeps_it(places):
     loads(run)
     assert list(ensure(data, run, "other")) == []
     assert contents(data) == contents(run) == first
-    assert [path.name for path in data.parent.iterdir()] == ["identity"]
-    for path in (data, run):
+    assert [path.name for path in data.iterdir()] == [DEVICE]
+    for path in (data, data / DEVICE, run):
         assert path.stat().st_mode & 0o777 == 0o700
-        assert {(path / name).stat().st_mode & 0o777 for name in FILES} == {0o600}
+        assert {(stored(path) / name).stat().st_mode & 0o777 for name in FILES} == {0o600}
 
 
 def test_the_certificate_says_who_it_is_and_is_no_authority(places):
@@ -53,7 +59,7 @@ def test_the_certificate_says_who_it_is_and_is_no_authority(places):
     assert certificate(data, "-subject").strip().replace(" ", "") == "subject=CN=lb1.example.net"
     assert "prime256v1" in certificate(data, "-text")
     certificate(data, "-checkend", str(3640 * 86400))
-    assert len(bytes.fromhex((data / "session.key").read_text())) == 32
+    assert len(bytes.fromhex((data / DEVICE / "session.key").read_text())) == 32
 
 
 def test_a_name_too_long_for_a_common_name_is_in_the_alternative_name(places):
@@ -76,30 +82,35 @@ def test_a_damaged_identity_is_set_aside_and_made_anew(places, harm, tmp_path):
     list(ensure(data, run, "sluice"))
     first = contents(data)
     if harm == "missing":
-        (data / "session.key").unlink()
+        (data / DEVICE / "session.key").unlink()
     elif harm == "empty":
-        (data / "tls.key").write_bytes(b"")
+        (data / DEVICE / "tls.key").write_bytes(b"")
     elif harm == "cut":
-        (data / "tls.crt").write_bytes(first["tls.crt"][:100])
+        (data / DEVICE / "tls.crt").write_bytes(first["tls.crt"][:100])
     elif harm == "foreign key":
         list(ensure(tmp_path / "x" / "identity", tmp_path / "y", "other"))
-        (data / "tls.key").write_bytes((tmp_path / "x" / "identity" / "tls.key").read_bytes())
+        (data / DEVICE / "tls.key").write_bytes((tmp_path / "x" / "identity" / DEVICE / "tls.key").read_bytes())
     else:
-        (data / "session.key").write_text("no key\n")
+        (data / DEVICE / "session.key").write_text("no key\n")
     said = list(ensure(data, run, "sluice"))
     assert "not usable" in said[0]
     assert said[1].startswith("Made this device's identity")
     loads(data)
     assert contents(run) == contents(data)
     assert contents(data)["tls.key"] != first["tls.key"]
-    assert (data.parent / "identity.broken").is_dir()
+    assert (data / "device.broken").is_dir()
 
 
 class PowerCut(BaseException):
     """Nothing of the program runs on, so no `except` may catch it."""
 
 
-CALLS = ["openssl", "sync", "rename", "rmtree"]
+class NobodyTidies:
+    """What a power cut leaves behind stays."""
+
+    @staticmethod
+    def rmtree(path, *, ignore_errors):
+        pass
 
 
 def test_power_may_go_at_any_step(places, monkeypatch):
@@ -125,15 +136,14 @@ def test_power_may_go_at_any_step(places, monkeypatch):
             patch.setattr(identity.Path, "rename", step(identity.Path.rename))
             patch.setattr(identity.Path, "replace", step(identity.Path.replace))
             patch.setattr(identity.Path, "write_text", step(identity.Path.write_text))
-            # What a power cut leaves behind stays: nobody tidies up.
-            patch.setattr(identity.shutil, "rmtree", lambda *args, **kwargs: None)
+            patch.setattr(identity, "shutil", NobodyTidies)
             try:
                 list(ensure(data, run, "sluice"))
             except PowerCut:
                 cuts += 1
             else:
                 break
-        whole = data.exists()
+        whole = (data / DEVICE).exists()
         if whole:
             before = contents(data)
             loads(data)
@@ -141,10 +151,9 @@ def test_power_may_go_at_any_step(places, monkeypatch):
         loads(data)
         assert contents(run) == contents(data)
         assert not whole or contents(data) == before
-        assert {path.name for path in data.parent.iterdir()} == {"identity"}
-        for path in (*data.iterdir(), *run.iterdir()):
-            path.unlink()
-        data.rmdir()
+        assert whole or {path.name for path in data.iterdir()} == {DEVICE}
+        shutil.rmtree(data)
+        shutil.rmtree(run)
     assert cuts >= 10
 
 
