@@ -171,6 +171,28 @@ class Appliance:
         """Create or replace a farm through the API."""
         self.must("PUT", f"/api/v1/farms/{name}", farm)
 
+    def farm_now(self, name: str) -> dict[str, Any]:
+        """The farm as it is now (GET /state)."""
+        now: dict[str, Any] = self.must("GET", "/api/v1/state")["farms"][name]
+        return now
+
+    def wait_health(self, farm: str, backend: str, health: str, seconds: float = 30) -> None:
+        """Wait until the checks of `backend` have come to the verdict `health`."""
+
+        def attempt() -> bool:
+            return bool(self.farm_now(farm)["backends"][backend]["health"] == health)
+
+        Deadline(seconds).poll(attempt, f"backend {backend} of farm {farm} {health}")
+
+    def wait_healthy(self, farm: str, *backends: str, seconds: float = 30) -> None:
+        """Wait until the checks of all `backends` have succeeded."""
+        for backend in backends:
+            self.wait_health(farm, backend, "healthy", seconds)
+
+    def snapshot(self) -> int:
+        """The number of the snapshot in force."""
+        return int(self.must("GET", "/api/v1/state")["snapshot"])
+
     def journal(self) -> list[journal.Entry]:
         """The journal so far, of all lives of this machine."""
         return journal.read(self.machine.journal_file)

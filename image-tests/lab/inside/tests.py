@@ -27,7 +27,9 @@ class NoSkips:
 
 
 def main() -> int:
-    os.environ.update(PATH="/usr/sbin:/usr/bin", HOME="/root", LANG="C.UTF-8", PYTHONDONTWRITEBYTECODE="1")
+    os.environ.update(
+        NO_COLOR="1", PATH="/usr/sbin:/usr/bin", HOME="/root", LANG="C.UTF-8", PYTHONDONTWRITEBYTECODE="1"
+    )
     subprocess.run(["ip", "link", "set", "lo", "up"], check=False)
     os.chdir(CHECKOUT)
     sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "site")]
