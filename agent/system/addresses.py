@@ -113,7 +113,7 @@ class VirtualAddresses:
                 for each in (*todo.add, *(kept for kept in todo.keep if kept.index in fresh))
                 if each.index in there and each in self._placed
             ]
-            words = [*failures.values(), *self._announce(due)]
+            words = [*dict.fromkeys(failures.values()), *self._announce(due)]
         troubles += [Trouble(code="address-failed", message=text) for text in words[:5]]
         return troubles
 
@@ -149,7 +149,11 @@ class VirtualAddresses:
 
 def _apply(todo: Plan) -> dict[Placement, str]:
     failures: dict[Placement, str] = {}
-    with IPRoute() as netlink:
+    try:
+        netlink = IPRoute()
+    except OSError as error:
+        return dict.fromkeys((*todo.add, *todo.remove), f"virtual addresses cannot be changed: {error}")
+    with netlink:
         for placement in todo.add:
             try:
                 add_address(netlink, placement.index, placement.address)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from agent.model.types import Address, Interface
-from agent.system.rtnetlink import PROTO_SLUICE, dump_addresses
+from agent.system.rtnetlink import PROTO_SLUICE, FoundAddress, dump_addresses
 
 Network = IPv4Network | IPv6Network
 
@@ -73,24 +73,31 @@ def own_addresses(links: Iterable[SystemLink]) -> set[Address]:
 
 def read_links() -> list[SystemLink]:
     """Every link but the loopback, by ifindex. Blocks for milliseconds; raises OSError."""
-    with IPRoute() as netlink:
-        addresses: dict[int, list[LinkAddress]] = {}
-        for found in dump_addresses(netlink):
-            ours = found.proto == PROTO_SLUICE
-            addresses.setdefault(found.index, []).append(LinkAddress(ip_interface(found.interface), ours))
-        links = [
-            SystemLink(
-                index=message["index"],
-                name=message.get_attr("IFLA_IFNAME"),
-                mac=message.get_attr("IFLA_ADDRESS"),
-                up=bool(message["flags"] & _UP),
-                carrier=bool(message["flags"] & _CARRIER),
-                physical=_physical(message),
-                addresses=tuple(addresses.get(message["index"], ())),
-            )
-            for message in netlink.get_links()
-            if not message["flags"] & _LOOPBACK
-        ]
+    try:
+        with IPRoute() as netlink:
+            return _links(netlink.get_links(), dump_addresses(netlink))
+    except NetlinkError as error:
+        raise OSError(error.code, f"the kernel does not list its links: {error}") from None
+
+
+def _links(messages: Iterable[Any], found: Iterable[FoundAddress]) -> list[SystemLink]:
+    addresses: dict[int, list[LinkAddress]] = {}
+    for each in found:
+        address = LinkAddress(ip_interface(each.interface), ours=each.proto == PROTO_SLUICE)
+        addresses.setdefault(each.index, []).append(address)
+    links = [
+        SystemLink(
+            index=message["index"],
+            name=message.get_attr("IFLA_IFNAME"),
+            mac=message.get_attr("IFLA_ADDRESS"),
+            up=bool(message["flags"] & _UP),
+            carrier=bool(message["flags"] & _CARRIER),
+            physical=_physical(message),
+            addresses=tuple(addresses.get(message["index"], ())),
+        )
+        for message in messages
+        if not message["flags"] & _LOOPBACK
+    ]
     return sorted(links, key=lambda link: link.index)
 
 
