@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The tables of `snapshots.db`, and snapshots as rows of them."""
 
+import contextlib
 import hashlib
 import sqlite3
 import zlib
@@ -43,6 +44,7 @@ SCHEMA = (
 _ENTRY = """SELECT s.number, s.parent, s.digest, s.author, s.comment, s.time, s.version, s.software,
     CASE WHEN a.number IS NOT NULL THEN 'abandoned' WHEN s.number = c.pending THEN 'pending' ELSE 'committed' END
     {more} FROM snapshots s CROSS JOIN current c LEFT JOIN abandoned a ON a.number = s.number """
+_TYPES = (int, int | None, str, str, str, str, int, str, str, bytes)
 
 
 def current(database: Database) -> tuple[int | None, int | None]:
@@ -56,12 +58,18 @@ def current(database: Database) -> tuple[int | None, int | None]:
 def entries(
     database: Database, limit: int, before: int | None, *, abandoned: bool, forgotten: int | None
 ) -> list[Entry]:
-    """The newest first; `forgotten` is abandoned too, though the disk does not say so. Raises StoreError."""
+    """The newest first; `forgotten` is abandoned too, though the disk does not say so. Raises StoreError.
+
+    A row that cannot be read is left out, so that one damaged row does not hide the others.
+    """
     query = _ENTRY.format(more="") + (
         "WHERE (?1 IS NULL OR s.number < ?1) AND (?2 OR a.number IS NULL AND s.number IS NOT ?4) "
         "ORDER BY s.number DESC LIMIT ?3"
     )
-    found = [_entry(row) for row in database.rows(query, (before, abandoned, limit, forgotten))]
+    found = []
+    for row in database.rows(query, (before, abandoned, limit, forgotten)):
+        with contextlib.suppress(StoreDamaged):
+            found.append(_entry(row))
     return [replace(entry, outcome="abandoned") if entry.number == forgotten else entry for entry in found]
 
 
@@ -119,8 +127,10 @@ def prune(connection: sqlite3.Connection, *, room: int, least: int) -> None:
 
 
 def _entry(row: Any) -> Entry:
+    if not all(isinstance(value, kind) for value, kind in zip(row, _TYPES, strict=False)):
+        raise StoreDamaged(f"snapshot {row[0]}: its row is not what was written")
     try:
         time = datetime.fromisoformat(row[5]).astimezone(UTC)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise StoreDamaged(f"snapshot {row[0]}: its time is {row[5]!r}") from error
     return Entry(row[0], row[1], row[2], row[3], row[4], time, row[6], row[7], row[8])

@@ -216,7 +216,10 @@ def _check(connection: sqlite3.Connection) -> None:
 def _told(path: Path | None) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+    except UnicodeDecodeError as error:
+        # SQLite quotes what is damaged in its message, and Python cannot read that.
+        raise StoreDamaged(f"{path or 'memory'}: text that is not UTF-8") from error
+    except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
             raise
         raise _named(error, path) from error

@@ -125,30 +125,35 @@ def _call(child: int, directory: Path, number: int, arguments: list[int]) -> Cal
     name = _NAMES.get(number)
     if name is None:
         return None
-    target, offset, data = "", 0, b""
-    if name in ("rename", "unlink", "open"):
-        path = _text(child, arguments[1] if name == "open" else arguments[0])
-        if name == "open" and not arguments[2] & (os.O_CREAT | os.O_TRUNC):
-            return None
-        if name == "open" and arguments[2] & os.O_TRUNC:
-            data = b"truncated"
-        if name == "rename":
-            target = Path(_text(child, arguments[1])).name
-    else:
-        path = os.readlink(f"/proc/{child}/fd/{arguments[0]}")
-        if name in ("write", "pwrite"):
-            data = _read(child, arguments[1], arguments[2])
-        if name == "truncate":
-            offset = arguments[1]
-        elif name == "pwrite":
-            offset = arguments[3]
-        elif name == "write":
-            offset = int(Path(f"/proc/{child}/fdinfo/{arguments[0]}").read_text().split()[1])
-    if Path(path) == directory:
-        return Call(name, ".")
-    if Path(path).parent != directory:
+    by_path = name in ("rename", "unlink", "open")
+    call = _by_path(child, name, arguments) if by_path else _by_descriptor(child, name, arguments)
+    if call is None:
         return None
-    return Call(name, Path(path).name, offset, data, target)
+    if Path(call.file) == directory:
+        return replace(call, file=".")
+    return replace(call, file=Path(call.file).name) if Path(call.file).parent == directory else None
+
+
+def _by_path(child: int, name: str, arguments: list[int]) -> Call | None:
+    if name == "open":
+        path, flags = _text(child, arguments[1]), arguments[2]
+        if not flags & (os.O_CREAT | os.O_TRUNC):
+            return None
+        return Call(name, path, data=b"truncated" if flags & os.O_TRUNC else b"")
+    path = _text(child, arguments[0])
+    return Call(name, path, target=Path(_text(child, arguments[1])).name if name == "rename" else "")
+
+
+def _by_descriptor(child: int, name: str, arguments: list[int]) -> Call:
+    path = str(Path(f"/proc/{child}/fd/{arguments[0]}").readlink())
+    if name == "fsync":
+        return Call(name, path)
+    if name == "truncate":
+        return Call(name, path, arguments[1])
+    data = _read(child, arguments[1], arguments[2])
+    if name == "pwrite":
+        return Call(name, path, arguments[3], data)
+    return Call(name, path, int(Path(f"/proc/{child}/fdinfo/{arguments[0]}").read_text().split()[1]), data)
 
 
 def _read(child: int, address: int, size: int) -> bytes:
@@ -186,35 +191,41 @@ def cuts(before: dict[str, bytes], calls: list[Call]) -> Iterator[tuple[int, str
     Of what was not synced: nothing reached the disk, all did, all but one write did, one alone did, or the last one
     half. Names that were not synced are there or not.
     """
-    files = {number: _File(content) for number, content in enumerate(before.values())}
-    names = {name: number for number, name in enumerate(before)}
-    synced_names = dict(names)
+    disk = _Disk(before)
     for count in range(len(calls) + 1):
-        for word, state in _guesses(files, names, synced_names):
+        for word, state in _guesses(disk.files, disk.names, disk.synced_names):
             yield count, word, state
-        if count == len(calls):
-            return
-        call = calls[count]
-        if call.name == "open":
-            if call.file not in names:
-                names[call.file] = len(files)
-                files[len(files)] = _File()
-            elif call.data:
-                number = names[call.file]
-                cut = replace(call, name="truncate", offset=0, data=b"")
-                files[number] = replace(files[number], waiting=(*files[number].waiting, cut))
+        if count < len(calls):
+            disk.take(calls[count])
+
+
+class _Disk:
+    def __init__(self, before: dict[str, bytes]) -> None:
+        self.files = {number: _File(content) for number, content in enumerate(before.values())}
+        self.names = {name: number for number, name in enumerate(before)}
+        self.synced_names = dict(self.names)
+
+    def take(self, call: Call) -> None:
+        if call.name == "open" and call.file not in self.names:
+            self.names[call.file] = len(self.files)
+            self.files[len(self.files)] = _File()
         elif call.name == "rename":
-            names[call.target] = names.pop(call.file)
+            self.names[call.target] = self.names.pop(call.file)
         elif call.name == "unlink":
-            names.pop(call.file)
+            self.names.pop(call.file)
         elif call.file == ".":
-            synced_names = dict(names)
+            self.synced_names = dict(self.names)
         elif call.name == "fsync":
-            number = names[call.file]
-            files[number] = _File(_apply(files[number].synced, files[number].waiting))
-        else:
-            number = names[call.file]
-            files[number] = replace(files[number], waiting=(*files[number].waiting, call))
+            file = self.files[self.names[call.file]]
+            self.files[self.names[call.file]] = _File(_apply(file.synced, file.waiting))
+        elif call.name != "open":
+            self._wait(call)
+        elif call.data:
+            self._wait(replace(call, name="truncate", offset=0, data=b""))
+
+    def _wait(self, call: Call) -> None:
+        file = self.files[self.names[call.file]]
+        self.files[self.names[call.file]] = replace(file, waiting=(*file.waiting, call))
 
 
 def _guesses(

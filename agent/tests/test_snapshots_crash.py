@@ -2,10 +2,7 @@
 """The store is killed, refused by the disk, and cut from power at every step of what it does to the disk."""
 
 import errno
-import os
 import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 from system_calls import cuts, run
@@ -28,17 +25,9 @@ def mark(directory, word):
 
 
 @pytest.fixture
-def tmp_path():
-    """In memory where that is possible: the power cuts are played, so the real disk need not be waited for."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as place:
-        yield Path(place)
-
-
-@pytest.fixture
-def directory(tmp_path):
+def directory(memory_path):
     """A data directory in which OLD is in force."""
-    place = tmp_path / "data"
+    place = memory_path / "data"
     place.mkdir()
     store = Store.open(place, software="1")
     store.recover()
@@ -95,23 +84,21 @@ def marks(directory):
     return path.read_text() if path.exists() else ""
 
 
-def steps(directory, work, tmp_path):
-    copy = tmp_path / "whole"
+def steps(directory, work, memory_path):
+    copy = memory_path / "whole"
     shutil.copytree(directory, copy)
     whole = run(copy, lambda: work(copy))
     assert whole.status == 0
     return whole.calls
 
 
-@pytest.mark.parametrize(
-    ("work", "at_end"), [(commit_new, "new"), (abandon_new, "old")], ids=["commit", "abandon"]
-)
-def test_killed_at_every_step_the_old_or_the_new_one_is_in_force(directory, tmp_path, work, at_end):
-    calls = steps(directory, work, tmp_path)
+@pytest.mark.parametrize(("work", "at_end"), [(commit_new, "new"), (abandon_new, "old")], ids=["commit", "abandon"])
+def test_killed_at_every_step_the_old_or_the_new_one_is_in_force(directory, memory_path, work, at_end):
+    calls = steps(directory, work, memory_path)
     assert [call.name for call in calls].count("fsync") >= 2
     seen = set()
     for step in range(len(calls)):
-        copy = tmp_path / f"killed-{step}"
+        copy = memory_path / f"killed-{step}"
         shutil.copytree(directory, copy)
         assert run(copy, lambda copy=copy: work(copy), kill_at=step).killed
         done = "confirmed" in marks(copy)
@@ -122,13 +109,13 @@ def test_killed_at_every_step_the_old_or_the_new_one_is_in_force(directory, tmp_
     assert seen == {"old", at_end}
 
 
-def test_killed_at_every_step_of_the_first_start(tmp_path):
-    directory = tmp_path / "data"
+def test_killed_at_every_step_of_the_first_start(memory_path):
+    directory = memory_path / "data"
     directory.mkdir()
-    calls = steps(directory, first_start, tmp_path)
+    calls = steps(directory, first_start, memory_path)
     seen = set()
     for step in range(len(calls)):
-        copy = tmp_path / f"killed-{step}"
+        copy = memory_path / f"killed-{step}"
         copy.mkdir()
         assert run(copy, lambda copy=copy: first_start(copy), kill_at=step).killed
         in_force, codes = found(copy)
@@ -138,12 +125,12 @@ def test_killed_at_every_step_of_the_first_start(tmp_path):
     assert seen == {None, "new"}
 
 
-def test_killed_at_every_step_of_beginning_anew(directory, tmp_path):
+def test_killed_at_every_step_of_beginning_anew(directory, memory_path):
     (directory / "snapshots.db").write_bytes(b"garbage " * 999)
-    calls = steps(directory, lambda place: Store.open(place, software="1").recover(), tmp_path)
+    calls = steps(directory, lambda place: Store.open(place, software="1").recover(), memory_path)
     assert "rename" in [call.name for call in calls]
     for step in range(len(calls)):
-        copy = tmp_path / f"killed-{step}"
+        copy = memory_path / f"killed-{step}"
         shutil.copytree(directory, copy)
         assert run(copy, lambda copy=copy: Store.open(copy, software="1").recover(), kill_at=step).killed
         in_force, _ = found(copy)
@@ -151,12 +138,12 @@ def test_killed_at_every_step_of_beginning_anew(directory, tmp_path):
 
 
 @pytest.mark.parametrize("work", [commit_new, first_start], ids=["commit", "first start"])
-def test_power_cut_at_every_step(directory, tmp_path, work):
+def test_power_cut_at_every_step(directory, memory_path, work):
     if work is first_start:
         shutil.rmtree(directory)
         directory.mkdir()
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    calls = steps(directory, work, tmp_path)
+    calls = steps(directory, work, memory_path)
     seen, states = set(), set()
     for step, guess, files in cuts(before, calls):
         confirmed = any("confirmed" in call.data.decode(errors="replace") for call in calls[:step])
@@ -165,7 +152,7 @@ def test_power_cut_at_every_step(directory, tmp_path, work):
         if key in states:
             continue
         states.add(key)
-        copy = tmp_path / "cut"
+        copy = memory_path / "cut"
         copy.mkdir()
         for name, content in files.items():
             (copy / name).write_bytes(content)
@@ -195,12 +182,12 @@ def commit_new_or_tell(directory, told):
 
 @pytest.mark.parametrize("how", ["once", "from then on"])
 @pytest.mark.parametrize(("number", "word"), [(errno.ENOSPC, "full"), (errno.EIO, "failed")])
-def test_each_call_refused_by_the_disk(directory, tmp_path, number, word, how):
-    told = tmp_path / "told"
-    calls = steps(directory, lambda place: commit_new_or_tell(place, told), tmp_path)
+def test_each_call_refused_by_the_disk(directory, memory_path, number, word, how):
+    told = memory_path / "told"
+    calls = steps(directory, lambda place: commit_new_or_tell(place, told), memory_path)
     outcomes = set()
     for step in range(len(calls)):
-        copy = tmp_path / f"refused-{step}"
+        copy = memory_path / f"refused-{step}"
         shutil.copytree(directory, copy)
 
         def fail(count, step=step):
