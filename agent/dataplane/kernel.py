@@ -57,7 +57,8 @@ class Kernel:
     def __init__(self) -> None:
         self._nft: Any = None
         self._applied: Ruleset | None = None
-        self._held: Elements | None = None
+        # What the kernel holds, as far as is known: a ruleset of ours, elements that were found, or nothing of use.
+        self._known: Ruleset | Elements | None = None
         self._looked = False
 
     def adopt(self) -> Assignment | None:
@@ -65,7 +66,7 @@ class Kernel:
 
         Call it once at start and hand the result to compile_ruleset: marks, turns and counters then go on.
         """
-        self._applied, self._held, self._looked = None, None, True
+        self._known, self._looked = None, True
         listing = self._list("numbers")
         if listing is None:
             return None
@@ -74,16 +75,15 @@ class Kernel:
             elements[set_name] = {held.key: held.element for held in self._elements(set_name)}
         numbers = readback.assignment(elements)
         if numbers is not None and readback.comment(listing) == VERSION:
-            self._held = elements
+            self._known = elements
         return numbers
 
     def check(self, ruleset: Ruleset) -> None:
         """Ask the kernel whether it would take the change to `ruleset`; changes nothing. Raises KernelRefused."""
-        commands = self._commands(ruleset)
         context = self._context()
         context.set_dry_run(True)
         try:
-            self._run(commands)
+            self._send(ruleset)
         finally:
             context.set_dry_run(False)
 
@@ -93,17 +93,9 @@ class Kernel:
         UDP flows of backends that left, or that are enabled but take nothing any more, are forgotten right after it:
         their clients are balanced anew. Where somebody else has changed the table meanwhile, that is mended.
         """
-        commands = self._commands(ruleset)
-        try:
-            self._run(commands)
-        except KernelRefused as refusal:
-            again = self._mended(ruleset, commands)
-            if again is None:
-                raise
-            _log.warning("table %s was changed by somebody else (%s); it is set right", TABLE, refusal)
-            self._run(again)
+        self._send(ruleset)
         before, failed_before = self._marks_before()
-        self._applied, self._held = ruleset, None
+        self._applied = self._known = ruleset
         self._forget((before - ruleset.marks().keys()) | (ruleset.failed() - failed_before))
 
     def transaction(self, ruleset: Ruleset) -> str:
@@ -142,33 +134,38 @@ class Kernel:
     def _commands(self, ruleset: Ruleset) -> list[Command]:
         if not self._looked:
             self.adopt()
-        if self._applied is not None:
-            return delta(self._applied, ruleset)
-        if self._held is not None:
-            return delta_from(self._held, ruleset)
-        return fresh(ruleset)
+        if isinstance(self._known, Ruleset):
+            return delta(self._known, ruleset)
+        return fresh(ruleset) if self._known is None else delta_from(self._known, ruleset)
 
-    def _mended(self, ruleset: Ruleset, refused: list[Command]) -> list[Command] | None:
-        """The commands from what the kernel really holds, if that is another thing than was thought."""
-        applied, held = self._applied, self._held
+    def _send(self, ruleset: Ruleset) -> None:
+        """Run the commands that lead to `ruleset`; if the table is not what it was thought to be, from what it is."""
+        commands = self._commands(ruleset)
         try:
+            self._run(commands)
+        except KernelRefused as refusal:
+            thought = self._known
+            if thought is None:
+                raise
             self.adopt()
-            commands = self._commands(ruleset)
-        except OSError:
-            commands = refused
-        finally:
-            real, (self._applied, self._held) = self._held, (applied, held)
-        if sorted(text([command]) for command in commands) == sorted(text([command]) for command in refused):
-            return None
-        if applied is not None and real is not None and not delta_from(real, applied):
-            return None
-        return commands
+            if self._is(thought):
+                self._known = thought
+                raise
+            _log.warning("table %s was changed by somebody else (%s); setting it right", TABLE, refusal.message)
+            self._run(self._commands(ruleset))
+
+    def _is(self, thought: Ruleset | Elements) -> bool:
+        """Whether the elements that were just read are what they were thought to be."""
+        real = self._known
+        if real is None or isinstance(real, Ruleset):
+            return False
+        return not delta_from(real, thought) if isinstance(thought, Ruleset) else real == thought
 
     def _marks_before(self) -> tuple[set[int], set[int]]:
-        if self._applied is not None:
-            return set(self._applied.marks()), self._applied.failed()
-        held = self._held or {}
-        return {int(key) for set_name in _TARGETS for key in held.get(set_name, {})}, set()
+        known = self._applied or self._known or {}
+        if isinstance(known, Ruleset):
+            return set(known.marks()), known.failed()
+        return {int(key) for set_name in _TARGETS for key in known.get(set_name, {})}, set()
 
     def _forget(self, marks: set[int]) -> None:
         try:

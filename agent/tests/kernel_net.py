@@ -9,16 +9,26 @@ Nothing has a name outside: when the threads and descriptors end, the namespaces
 
 import asyncio
 import ctypes
+import json
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nftables import Nftables
 from pyroute2 import IPRoute
+
+from agent.dataplane import Assignment, Counters, Kernel, Ruleset, compile_ruleset, readback
+from agent.dataplane.skeleton import ELEMENT_SETS
+from agent.model import validate
 
 _CLONE_NEWNET = 0x40000000
 _IFA_F_NODAD = 0x02
@@ -30,6 +40,14 @@ FRONT = {4: "10.20.0.1", 6: "fd00:20::1"}
 VIRTUAL = {4: "10.20.0.100", 6: "fd00:20::100"}
 PLENTY = 10.0
 """Seconds that no step takes, not even emulated; where something is refused it is refused at once."""
+
+
+def until(met: Callable[[], bool]) -> None:
+    """Wait for what the kernel does in its own time, such as the last packet of a close."""
+    deadline = time.monotonic() + PLENTY
+    while not met():
+        assert time.monotonic() < deadline, "did not come about"
+        time.sleep(0.001)
 
 
 def backend_address(number: int, family: int = 4) -> str:
@@ -72,6 +90,8 @@ class Namespace:
     def _enter() -> int:
         if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "unshare: the kernel tests need root")
+        # No waiting for duplicate addresses: there are none.
+        _write("net/ipv6/conf/default/accept_dad", "0")
         with IPRoute() as netlink:
             netlink.link("set", index=1, state="up")
         return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -86,20 +106,26 @@ class Network:
             self.balancer.run(_veth, side, other.descriptor)
         self.balancer.run(_write, "net/ipv4/ip_forward", "1")
         self.balancer.run(_write, "net/ipv6/conf/all/forwarding", "1")
-        self.balancer.run(_addresses, "front", [FRONT[4], FRONT[6], VIRTUAL[4], VIRTUAL[6]])
-        self.balancer.run(_addresses, "back", [BALANCER[4], BALANCER[6]])
-        self.client.run(_addresses, "eth0", list(CLIENT.values()), [FRONT[4], FRONT[6]])
+        self.balancer.run(add_addresses, "front", [FRONT[4], FRONT[6], VIRTUAL[4], VIRTUAL[6]])
+        self.balancer.run(add_addresses, "back", [BALANCER[4], BALANCER[6]])
+        self.client.run(add_addresses, "eth0", list(CLIENT.values()), [FRONT[4], FRONT[6]])
         mine = [backend_address(number, family) for number in range(1, 5) for family in (4, 6)]
-        self.backends.run(_addresses, "eth0", mine, [BALANCER[4], BALANCER[6]])
+        self.backends.run(add_addresses, "eth0", mine, [BALANCER[4], BALANCER[6]])
+        self.servers: dict[str, Server] = {}
         self._servers: list[Server] = []
+        self._loads: list[Load] = []
 
     def serve(self, number: int, port: int = 80, family: int = 4) -> "Server":
         """Start backend `number`: TCP and UDP on its port."""
         server = Server(self.backends, backend_address(number, family), port)
         self._servers.append(server)
+        if port == 80:
+            self.servers[server.address] = server
         return server
 
     def close(self) -> None:
+        for load in self._loads:
+            load.kill()
         for server in self._servers:
             server.close()
         for namespace in (self.client, self.balancer, self.backends):
@@ -127,6 +153,12 @@ class Network:
             return True
         return False
 
+    def load(self, clients: int, port: int = 80) -> "Load":
+        """Let clients open and close connections without a pause, until `Load.stop`."""
+        load = self.client.run(Load, VIRTUAL[4], port, clients)
+        self._loads.append(load)
+        return load
+
     def datagram(self, port: int = 80, family: int = 4) -> socket.socket:
         """A UDP socket that is connected to the virtual address."""
         sock = self.client.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
@@ -150,6 +182,7 @@ class Connection:
             sock.settimeout(PLENTY)
             sock.connect((address, port))
             self._file = sock.makefile("rwb", buffering=0)
+            self.port = sock.getsockname()[1]
             self.server, self.peer = self._file.readline().decode().split()
         except BaseException:
             sock.close()
@@ -169,6 +202,25 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Load:
+    """Clients in a process of their own, in the namespace of the thread that makes it."""
+
+    def __init__(self, address: str, port: int, clients: int) -> None:
+        program = [sys.executable, str(Path(__file__).with_name("kernel_load.py")), address, str(port), str(clients)]
+        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "going\n"
+
+    def stop(self) -> tuple[int, list[str]]:
+        """End it: how many connections were served, and what failed."""
+        answer = json.loads(self._process.communicate(timeout=2 * PLENTY)[0])
+        return answer["served"], answer["failures"]
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 class Server:
@@ -232,7 +284,8 @@ def _veth(name: str, other: int) -> None:
         netlink.link("add", ifname=name, kind="veth", peer={"ifname": "eth0", "net_ns_fd": other})
 
 
-def _addresses(link: str, addresses: list[str], gateways: list[str] | None = None) -> None:
+def add_addresses(link: str, addresses: list[str], gateways: list[str] | None = None) -> None:
+    """Give a link of the namespace that this is called in addresses, and routes."""
     with IPRoute() as netlink:
         index = netlink.link_lookup(ifname=link)[0]
         netlink.link("set", index=index, state="up")
@@ -248,3 +301,79 @@ def _addresses(link: str, addresses: list[str], gateways: list[str] | None = Non
 
 def _write(name: str, value: str) -> None:
     Path("/proc/sys", name).write_text(value)
+
+
+class Box(Network):
+    """The network with Sluice's data plane on the balancer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = Kernel()
+        self.ruleset: Ruleset | None = None
+
+    def adopt(self) -> None:
+        """A new agent: a new Kernel object that goes on with what it finds."""
+        self.kernel = Kernel()
+        self.ruleset = None
+        self._adopted = self.balancer.run(self.kernel.adopt)
+
+    _adopted: Assignment | None = None
+
+    def compiled(
+        self, farms: dict[str, Any], weights: dict[str, dict[str, int]] | None = None, own: Any = ()
+    ) -> Ruleset:
+        """The ruleset for these farms after the present one; by default every backend has its weight."""
+        config = validate({"version": 1, "farms": farms})
+        if weights is None:
+            weights = {name: {b: v.weight for b, v in farm.backends.items()} for name, farm in config.farms.items()}
+        own_addresses = [ip_address(address) for address in own]
+        return compile_ruleset(config, weights, own_addresses, self.ruleset or self._adopted)
+
+    def apply(self, farms: dict[str, Any], weights: dict[str, dict[str, int]] | None = None, own: Any = ()) -> None:
+        """Check and apply."""
+        ruleset = self.compiled(farms, weights, own)
+        self.balancer.run(self.kernel.check, ruleset)
+        self.balancer.run(self.kernel.apply, ruleset)
+        self.ruleset = ruleset
+
+    def counters(self) -> dict[tuple[str, str], Counters]:
+        return self.balancer.run(self.kernel.counters)
+
+    def active(self) -> dict[tuple[str, str], int]:
+        return self.balancer.run(self.kernel.active)
+
+    def nft(self, command: str) -> str:
+        """One command of nft on the balancer; its answer as JSON text."""
+
+        def run() -> str:
+            context = Nftables()
+            context.set_json_output(True)
+            code, output, error = context.cmd(command)
+            assert code == 0, error
+            return str(output)
+
+        return self.balancer.run(run)
+
+    def elements(self) -> dict[str, dict[str, Any]]:
+        """What the table holds, without counters."""
+        answer = {}
+        for set_name in ELEMENT_SETS:
+            kind = "set" if set_name in ("masqueraded", "traffic", "virtual4", "virtual6") else "map"
+            listing = json.loads(self.nft(f"list {kind} inet sluice {set_name}"))
+            answer[set_name] = {held.key: held.element for held in readback.held(listing)}
+        return answer
+
+
+def farm(*backends: int, family: int = 4, ports: tuple[int, ...] = (80,), **settings: Any) -> dict[str, Any]:
+    """A farm of the document: on the virtual address, backends b1 to b4 by number."""
+    named = {f"b{number}": {"address": backend_address(number, family)} for number in backends}
+    return {"addresses": [VIRTUAL[family]], "ports": list(ports), "backends": named, **settings}
+
+
+def expected(ruleset: Ruleset) -> dict[str, dict[str, Any]]:
+    """What `Box.elements` is to answer when the kernel holds this ruleset."""
+    result: dict[str, dict[str, Any]] = {set_name: {} for set_name in ELEMENT_SETS}
+    for _farm, elements in ruleset.pieces():
+        for set_name, content in elements.items():
+            result[set_name].update(content)
+    return result

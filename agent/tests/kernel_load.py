@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Clients that open connections one after another, a program: ADDRESS PORT CLIENTS; ends when its input does.
+
+Says "going" after the first connection, and at its end how many were served and what failed, as JSON.
+"""
+
+import asyncio
+import json
+import sys
+
+PATIENCE = 10.0
+
+
+async def main(address: str, port: int, clients: int) -> None:
+    stop, failures, served = asyncio.Event(), [], 0
+
+    async def client() -> None:
+        nonlocal served
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    reader, writer = await asyncio.open_connection(address, port)
+                    line = await reader.readline()
+                    writer.close()
+                    await writer.wait_closed()
+                if not line:
+                    raise ConnectionError("closed without a word")
+            except OSError as error:  # TimeoutError is one, too
+                failures.append(repr(error))
+            else:
+                served += 1
+                if served == 1:
+                    print("going", flush=True)
+
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
+    await asyncio.gather(*(client() for _ in range(clients)))
+    print(json.dumps({"served": served, "failures": failures}), flush=True)
+
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
