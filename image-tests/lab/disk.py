@@ -21,7 +21,7 @@ class Partition:
 
 
 def partitions(raw: Path) -> list[Partition]:
-    """The partitions of the raw disk image, from its GPT (UEFI specification, 5.3); those without a size are left out."""
+    """The partitions of the raw disk image, from its GPT (UEFI specification 2.10, 5.3)."""
     with raw.open("rb") as disk:
         disk.seek(_SECTOR)
         header = disk.read(92)

@@ -187,8 +187,8 @@ class Machine:
         """Write what the screen shows to `path`, as PNG."""
         self.qmp.execute("screendump", filename=str(path), format="png")
 
-    def wait_end(self, seconds: float) -> None:
-        """Wait until the machine has switched itself off; TimeoutError otherwise."""
+    def wait_end(self, seconds: float | None = None) -> None:
+        """Wait until the machine has switched itself off; TimeoutError if it does not within `seconds`."""
         if self._process is not None:
             try:
                 self._process.wait(seconds)

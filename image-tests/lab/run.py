@@ -9,13 +9,13 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import NoReturn
 
-from lab.appliance import ADDRESS, VIRTUAL_ADDRESS, Appliance, demo_farm
+from lab.appliance import ADDRESS, VIRTUAL_ADDRESS, demo_farm
 from lab.build import image_path, image_version
 from lab.enter import enter, is_inside, listening_sockets
-from lab.host import PROJECT, say
+from lab.host import PROJECT, HostError, say
 from lab.laboratory import Laboratory, factory_credentials
 from lab.relay import Relay, Traffic
 
@@ -39,10 +39,26 @@ def enter_with_ports(module: str) -> int:
         raise SystemExit(f"{error}: choose other ports with PORT= and FARM_PORT=") from None
 
 
-def wait_for_the_user() -> NoReturn:
-    """Wait for Ctrl-C or the request to end; both raise KeyboardInterrupt here."""
-    while True:
-        signal.pause()
+def run_until_stopped(work: Callable[[ExitStack], None]) -> int:
+    """Call `work` and, when it returns or the user or the system asks for an end, leave all contexts it entered.
+
+    Returns the exit status.
+    """
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        with ExitStack() as stack:
+            work(stack)
+    except KeyboardInterrupt:
+        say("stopped")
+    except (RuntimeError, OSError, HostError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def tell(seconds: float, password: str, *more: str) -> None:
@@ -61,42 +77,30 @@ def tell(seconds: float, password: str, *more: str) -> None:
     print("\n" + "\n".join(lines) + "\n", flush=True)
 
 
-def _stop(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _run() -> None:
+def _run(stack: ExitStack) -> None:
     began = time.monotonic()
     password = secrets.token_urlsafe(9)
-    with ExitStack() as stack:
-        lab = stack.enter_context(Laboratory())
-        farms = {"demo": demo_farm(lab.backends)}
-        appliance: Appliance = lab.factory_appliance("run", factory_credentials(farms, admin_password=password))
-        say(f"booting {image_path().name} in QEMU, with a client and two web servers")
-        appliance.start()
-        appliance.wait_ready()
-        gui, farm = listening_sockets()
-        stack.enter_context(Relay(gui, (ADDRESS, 443)))
-        stack.enter_context(Relay(farm, (VIRTUAL_ADDRESS, 80), lab.client.host))
-        stack.enter_context(Traffic(lambda: lab.client.get(VIRTUAL_ADDRESS, timeout=5)))
-        console = (appliance.machine.folder / "console.log").relative_to(PROJECT)
-        tell(time.monotonic() - began, password, f"Console    {console}")
-        wait_for_the_user()
+    lab = stack.enter_context(Laboratory())
+    farms = {"demo": demo_farm(lab.backends)}
+    appliance = lab.factory_appliance("run", factory_credentials(farms, admin_password=password))
+    say(f"booting {image_path().name} in QEMU, with a client and two web servers")
+    appliance.start()
+    appliance.wait_ready()
+    gui, farm = listening_sockets()
+    stack.enter_context(Relay(gui, (ADDRESS, 443)))
+    stack.enter_context(Relay(farm, (VIRTUAL_ADDRESS, 80), lab.client.host))
+    stack.enter_context(Traffic(lambda: lab.client.get(VIRTUAL_ADDRESS, timeout=5)))
+    console = (appliance.machine.folder / "console.log").relative_to(PROJECT)
+    tell(time.monotonic() - began, password, f"Console    {console}")
+    appliance.machine.wait_end()
+    say("the appliance has switched itself off")
 
 
 def main() -> int:
     """Enter a lab and run there until the user has enough."""
     if not is_inside():
         return enter_with_ports("lab.run")
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        _run()
-    except KeyboardInterrupt:
-        say("stopped")
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_until_stopped(_run)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Balancing with real clients and real web servers, set up through the API."""
+
+from lab.appliance import VIRTUAL_ADDRESS, Appliance, demo_farm
+from lab.client import REFUSED, TIMEOUT
+from lab.laboratory import Laboratory
+
+
+def test_clients_take_turns_exactly(lab: Laboratory, claimed: Appliance) -> None:
+    claimed.put_farm("shop", demo_farm(lab.backends))
+    claimed.wait_healthy("shop", "web1", "web2")
+
+    answers = lab.client.turns(20, VIRTUAL_ADDRESS)
+
+    assert sorted(answers[:2]) == ["web1", "web2"]
+    assert answers == answers[:2] * 10
+    # dnat: the backend sees who asks.
+    assert {seen.client for seen in lab.backend("web1").seen} == {lab.client.address}
+
+
+def test_weights_are_kept_in_every_round(lab: Laboratory, claimed: Appliance) -> None:
+    farm = demo_farm(lab.backends, scheduler="weighted")
+    farm["backends"]["web1"]["weight"] = 3
+    claimed.put_farm("shop", farm)
+    claimed.wait_healthy("shop", "web1", "web2")
+
+    answers = lab.client.turns(40, VIRTUAL_ADDRESS)
+
+    for start in range(0, 40, 4):
+        assert sorted(answers[start : start + 4]) == ["web1", "web1", "web1", "web2"]
+
+
+def test_a_drained_backend_gets_nothing_new(lab: Laboratory, claimed: Appliance) -> None:
+    farm = demo_farm(lab.backends)
+    farm["backends"]["web2"]["state"] = "drain"
+    claimed.put_farm("shop", farm)
+    claimed.wait_healthy("shop", "web1", "web2")
+
+    assert lab.client.tally(10, VIRTUAL_ADDRESS) == {"web1": 10}
+
+
+def test_source_nat_hides_the_client(lab: Laboratory, claimed: Appliance) -> None:
+    claimed.put_farm("shop", demo_farm(lab.backends, forwarding="snat"))
+    claimed.wait_healthy("shop", "web1", "web2")
+
+    assert lab.client.tally(4, VIRTUAL_ADDRESS) == {"web1": 2, "web2": 2}
+    assert {seen.client for seen in lab.backend("web1").seen} == {"10.30.0.2"}
+
+
+def test_other_ports_and_addresses_are_refused(lab: Laboratory, claimed: Appliance) -> None:
+    claimed.put_farm("shop", demo_farm(lab.backends, ports=[80, 8000]))
+    claimed.wait_healthy("shop", "web1", "web2")
+
+    assert lab.client.get(VIRTUAL_ADDRESS, 81) == REFUSED
+    # The GUI is for the appliance's own addresses.
+    assert lab.client.get(VIRTUAL_ADDRESS, 443) == REFUSED
+    # Nothing listens on the backends' port 8000: the backend's own refusal comes back.
+    assert lab.client.get(VIRTUAL_ADDRESS, 8000) == REFUSED
+
+
+def test_the_appliance_is_no_router(lab: Laboratory, claimed: Appliance) -> None:
+    claimed.put_farm("shop", demo_farm(lab.backends))
+
+    # The client's default route is the appliance; what is not balanced is not passed on.
+    assert lab.client.get(lab.backends["web1"], timeout=3) == TIMEOUT
+
+
+def test_a_backend_that_dies_is_left_out_until_it_is_back(lab: Laboratory, claimed: Appliance) -> None:
+    claimed.put_farm("shop", demo_farm(lab.backends))
+    claimed.wait_healthy("shop", "web1", "web2")
+
+    lab.backend("web2").stop()
+    claimed.wait_health("shop", "web2", "unhealthy")
+    assert lab.client.tally(10, VIRTUAL_ADDRESS) == {"web1": 10}
+    assert claimed.farm_now("shop")["status"] == "degraded"
+
+    lab.backend("web2").start()
+    claimed.wait_health("shop", "web2", "healthy")
+    assert lab.client.tally(10, VIRTUAL_ADDRESS) == {"web1": 5, "web2": 5}
+
+
+def test_a_backend_that_vanishes_silently_is_left_out_as_well(lab: Laboratory, claimed: Appliance) -> None:
+    claimed.put_farm("shop", demo_farm(lab.backends))
+    claimed.wait_healthy("shop", "web1", "web2")
+
+    lab.backend("web1").host.unplug()
+    claimed.wait_health("shop", "web1", "unhealthy")
+
+    assert lab.client.tally(6, VIRTUAL_ADDRESS) == {"web2": 6}
+
+
+def test_a_farm_is_counted(lab: Laboratory, claimed: Appliance) -> None:
+    claimed.put_farm("shop", demo_farm(lab.backends))
+    claimed.wait_healthy("shop", "web1", "web2")
+    lab.client.turns(10, VIRTUAL_ADDRESS)
+
+    farm = claimed.farm_now("shop")
+
+    assert farm["traffic"]["new"] == 10
+    assert [farm["backends"][name]["traffic"]["new"] for name in ("web1", "web2")] == [5, 5]
+    assert farm["traffic"]["bytes_out"] > 10 * len("web1\n")
+    metrics = claimed.api("GET", "/api/v1/metrics")
+    assert metrics.status == 200
+    assert metrics.headers["content-type"].startswith("text/plain")

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A box that nobody owns can be taken by whoever stands before its console, and by nobody else."""
+
+from lab.appliance import ADDRESS, PASSWORD, Appliance
+from lab.browser import Window
+from lab.gui import Gui
+
+
+def test_the_console_shows_how_to_claim(appliance: Appliance) -> None:
+    assert appliance.claim_code()
+    appliance.machine.console.wait(rf"https://{ADDRESS}", 5)
+    # And nothing of it stands where others could read it.
+    assert appliance.claim_code() not in "\n".join(entry.message for entry in appliance.journal())
+
+
+def test_a_stranger_sees_the_setup_page_and_nothing_else(appliance: Appliance, window: Window) -> None:
+    window.page.goto("/farms")
+    window.page.wait_for_url("**/setup")
+    Gui(window.page).heading("Make this appliance yours")
+    assert appliance.api("GET", "/api/v1/state").status == 401
+    assert appliance.api("GET", "/api/v1/configuration").status == 401
+
+
+def test_a_wrong_code_is_refused_and_soon_throttled(appliance: Appliance, window: Window) -> None:
+    for status in (401, 403, 422, 429):
+        window.expect_refusal(status)
+    gui = Gui(window.page)
+    gui.claim("AAAA-BBBB")
+    gui.heading("Make this appliance yours")
+    assert window.page.get_by_role("alert").count() or window.page.locator("[aria-invalid=true]").count()
+
+    wrong = {"code": "AAAA-BBBB", "password": PASSWORD}
+    statuses = [appliance.api("POST", "/api/v1/claim", wrong).status for _ in range(12)]
+
+    assert 429 in statuses, statuses
+    last = appliance.api("POST", "/api/v1/claim", {"code": appliance.claim_code(), "password": PASSWORD})
+    assert last.status == 429, "whoever guesses has to wait, even if the next guess were right"
+    assert int(last.headers["retry-after"]) > 0
+
+
+def test_a_claimed_box_cannot_be_claimed_again(claimed: Appliance, window: Window) -> None:
+    code = claimed.claim_code()
+    claimed.token = ""
+
+    assert claimed.api("POST", "/api/v1/claim", {"code": code, "password": "another password"}).status in (403, 409)
+
+    window.page.goto("/setup")
+    window.page.wait_for_url("**/login**")
+
+
+def test_a_wrong_password_is_refused_and_soon_throttled(claimed: Appliance) -> None:
+    claimed.token = ""
+    wrong = {"user": "admin", "password": "not the password"}
+    statuses = [claimed.api("POST", "/api/v1/sessions", wrong).status for _ in range(12)]
+
+    assert statuses[0] == 401
+    assert statuses[-1] == 429, statuses
