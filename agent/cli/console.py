@@ -14,7 +14,7 @@ from agent.cli.terminal import Hangup, Terminal, TimeIsUp
 from agent.cli.text import plain
 from agent.client.connection import AgentDown, Answer, Connection, Problem
 
-POLL = 2.0
+POLL = 3.0
 """Seconds between two looks at what the banner shows."""
 
 LOGIN_SECONDS = 60.0

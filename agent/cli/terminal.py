@@ -8,7 +8,9 @@ import os
 import select
 import sys
 import termios
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 MAX_LINE = 4096
 """Bytes of a line that are read; the kernel takes no longer ones in this mode."""
@@ -33,13 +35,7 @@ class Terminal:
         self._source = source
         self._out = out or sys.stdout
         self._is_terminal = os.isatty(source)
-        if self._is_terminal:
-            modes = termios.tcgetattr(source)
-            modes[0] |= termios.ICRNL
-            modes[3] = (modes[3] | termios.ICANON) & ~termios.ISIG
-            disabled = b"\0"  # _POSIX_VDISABLE of Linux
-            modes[6][termios.VEOF] = disabled
-            termios.tcsetattr(source, termios.TCSANOW, modes)
+        self._change(_prepare)
 
     def write(self, text: str) -> None:
         """Print text as it is."""
@@ -51,15 +47,17 @@ class Terminal:
 
     def echo(self, *, on: bool) -> None:
         """Whether what is typed is shown."""
-        if self._is_terminal:
-            modes = termios.tcgetattr(self._source)
+
+        def change(modes: list[Any]) -> None:
             modes[3] = modes[3] | termios.ECHO if on else modes[3] & ~termios.ECHO
-            termios.tcsetattr(self._source, termios.TCSANOW, modes)
+
+        self._change(change)
 
     def discard(self) -> None:
         """Forget what was typed and not read."""
         if self._is_terminal:
-            termios.tcflush(self._source, termios.TCIFLUSH)
+            with _hangup_for_errors():
+                termios.tcflush(self._source, termios.TCIFLUSH)
 
     def line(self, seconds: float) -> str:
         """The next line without its end. Raises TimeIsUp after `seconds`, Hangup."""
@@ -83,3 +81,24 @@ class Terminal:
             self.echo(on=False)
             if hidden:
                 self.write("\n")
+
+    def _change(self, change: Callable[[list[Any]], None]) -> None:
+        if self._is_terminal:
+            with _hangup_for_errors():
+                modes = termios.tcgetattr(self._source)
+                change(modes)
+                termios.tcsetattr(self._source, termios.TCSANOW, modes)
+
+
+def _prepare(modes: list[Any]) -> None:
+    modes[0] |= termios.ICRNL
+    modes[3] = (modes[3] | termios.ICANON) & ~termios.ISIG
+    modes[6][termios.VEOF] = b"\0"  # _POSIX_VDISABLE: no key
+
+
+@contextmanager
+def _hangup_for_errors() -> Iterator[None]:
+    try:
+        yield
+    except termios.error:
+        raise Hangup from None

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line, against a real agent and without one."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.cli import main
+from agent.cli.text import count, duration, outline, plain, size, table
+from agent.tests.api_world import FARM, TOKEN, World, running
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with running(tmp_path) as found:
+        monkeypatch.setenv("SLUICE_SOCKET", str(found.socket))
+        monkeypatch.setenv("SLUICE_TOKEN", TOKEN)
+        yield found
+
+
+def document(tmp_path: Path, content: object) -> str:
+    path = tmp_path / "document.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_status_shows_farms_and_backends(world: World, capsys: pytest.CaptureFixture[str]):
+    world.client().put_farm("web", FARM)
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "Snapshot 2 is in force." in out
+    assert "web: up, 192.0.2.10, tcp 80, round-robin, dnat" in out
+    line = next(line for line in out.splitlines() if "web1" in line)
+    assert line.split()[:8] == ["web1", "192.0.2.21", "unknown", "1", "50.0%", "2", "7", "1.5"]
+
+
+def test_status_of_an_empty_appliance(world: World, capsys: pytest.CaptureFixture[str]):
+    assert main(["status"]) == 0
+    assert "There are no farms." in capsys.readouterr().out
+
+
+def test_every_command_prints_json(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    world.client().put_farm("web", FARM)
+    name = document(tmp_path, {"farms": {"mail": {**FARM, "ports": [25]}}})
+    for arguments, key in (
+        (["status"], "state"),
+        (["show"], "farms"),
+        (["show", "web"], "backends"),
+        (["show", "--snapshot", "1"], "system"),
+        (["snapshots"], "in_force"),
+        (["diff", "1", "2"], "changes"),
+        (["rollback", "1"], "digest"),
+        (["apply", name], "digest"),
+        (["compile", name], "sets"),
+    ):
+        assert main([*arguments, "--json"]) == 0
+        assert key in json.loads(capsys.readouterr().out)
+
+
+def test_show_snapshots_diff_and_rollback(world: World, capsys: pytest.CaptureFixture[str]):
+    world.client().put_farm("web", FARM, comment="The first farm")
+    assert main(["show", "web"]) == 0
+    out = capsys.readouterr().out
+    assert "ports: 80" in out
+    assert "    address: 192.0.2.21" in out
+    assert main(["snapshots"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["*", "2"]
+    assert "The first farm" in lines[1]
+    assert main(["diff", "1", "2"]) == 0
+    assert capsys.readouterr().out.startswith("+ /farms/web: {")
+    assert main(["rollback", "1", "--comment", "no farm"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Snapshot 3 is in force: no farm",
+        "`rollback 2` brings back what was in force before.",
+    ]
+    assert main(["rollback", "2", "--parent", "1"]) == 1
+    assert "3" in capsys.readouterr().err
+
+
+def test_apply_puts_a_file_in_force_or_says_every_fault(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    assert main(["apply", document(tmp_path, {"farms": {"web": FARM}}), "--comment", "from a file"]) == 0
+    assert world.client().snapshots().snapshots[0].comment == "from a file"
+    assert main(["apply", document(tmp_path, {"colour": 1, "farms": {"web": {}}})]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == ["/colour", "/farms/web/addresses", "/farms/web/ports"]
+    assert main(["apply", document(tmp_path, {"colour": 1}), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["errors"][0]["pointer"] == "/colour"
+
+
+def test_without_a_token_it_says_how_to_give_one(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("SLUICE_TOKEN")
+    assert main(["status"]) == 1
+    assert "SLUICE_TOKEN" in capsys.readouterr().err
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    monkeypatch.setenv("SLUICE_TOKEN_FILE", str(file))
+    assert main(["status"]) == 0
+    monkeypatch.setenv("SLUICE_TOKEN_FILE", str(tmp_path / "none"))
+    assert main(["status"]) == 1
+    assert "can't read the token" in capsys.readouterr().err
+
+
+def test_no_agent_is_told_in_words(tmp_path: Path):
+    done = run("status", SLUICE_SOCKET=str(tmp_path / "none.sock"))
+    assert done.returncode == 3
+    assert "not running" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = run("status", "--json", SLUICE_SOCKET=str(tmp_path / "none.sock"))
+    assert done.returncode == 3
+    assert "not running" in json.loads(done.stdout)["detail"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nothing"], ["rollback"], ["rollback", "x"], ["rollback", "0"], ["diff", "1"], ["status", "--colour"]],
+)
+def test_wrong_arguments_are_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_serve_is_there_for_python_m_agent_only(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["serve"])
+    assert main(["serve"], serve=lambda: 42) == 42
+    capsys.readouterr()
+
+
+def test_compile_needs_no_agent(tmp_path: Path):
+    done = run("compile", document(tmp_path, {"farms": {"web": FARM}}))
+    assert done.returncode == 0, done.stderr
+    assert "table inet sluice" in done.stdout
+    assert "192.0.2.21" in done.stdout
+    structured = json.loads(run("compile", "--json", document(tmp_path, {"farms": {"web": FARM}})).stdout)
+    assert structured["script"] == done.stdout
+    assert structured["farms"]["web"]["shares"] == {"web1": 0.5, "web2": 0.5}
+    values = [element["value"] for elements in structured["sets"].values() for element in elements]
+    assert any("192.0.2.22" in value for value in values)
+
+
+def test_compile_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"{}")))
+    assert main(["compile", "-"]) == 0
+    assert "table inet sluice" in capsys.readouterr().out
+
+
+def test_compile_prints_one_fault_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["compile", document(tmp_path, {"colour": 1, "farms": {"web": {}}})]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    places = [line.split(":")[0] for line in captured.err.splitlines()]
+    assert places == ["/colour", "/farms/web/addresses", "/farms/web/ports"]
+    assert main(["compile", "--json", document(tmp_path, [])]) == 1
+    assert json.loads(capsys.readouterr().out) == {"errors": [{"pointer": "", "detail": "must be an object"}]}
+    assert main(["compile", str(tmp_path / "none")]) == 1
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_everyday_commands_start_without_the_model_and_the_server(tmp_path: Path):
+    code = (
+        "import sys; from agent.cli import main; main(['status']);"
+        "print(sorted({'pydantic', 'aiohttp', 'asyncio', 'pyroute2', 'agent.model'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"SLUICE_SOCKET": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path):
+    name = document(tmp_path, {"farms": {f"farm-{n}": {**FARM, "ports": [n + 1]} for n in range(300)}})
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", "compile", name],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+        process.wait(60)
+    assert errors == b""
+
+
+def test_hostile_text_does_not_reach_the_terminal():
+    assert plain("a\x1b[31mb\u202ec\x9b") == "a?[31mb?c?"
+    assert list(outline({"a\n": ["\x07", "é"]})) == ["a?: ?, é"]
+    assert "\x1b" not in table(("x",), [("\x1b[2J",)])
+
+
+def test_figures_are_short():
+    assert [count(n) for n in (0, 9999, 12_345, 4_500_000)] == ["0", "9999", "12.3k", "4.5M"]
+    assert [size(n) for n in (0, 1023, 1536, 3 * 2**30)] == ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]
+    assert [duration(n) for n in (0, 59.9, 61, 7384, 90_000)] == ["0 s", "59 s", "1 min 1 s", "2 h 3 min", "1 d 1 h"]
+
+
+def test_the_reference_in_docs_is_that_of_the_model():
+    from agent.cli.reference import reference
+
+    written = (ROOT / "docs" / "configuration.md").read_text()
+    assert written == reference(), "run: python3 -m agent reference > docs/configuration.md"
+
+
+def test_the_reference_has_every_field_of_the_model():
+    from agent.cli.reference import reference
+    from agent.model import Configuration
+
+    text = reference()
+    schema = Configuration.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        for field in part["properties"]:
+            assert f"| `{field}` |" in text
