@@ -14,9 +14,10 @@ def get() -> str:
 async def ensure(name: str) -> bool:
     """Make `name` the host name. Says whether it had to be changed; raises CommandFailed.
 
-    Transient: `/etc` is volatile on the appliance, and the document is what remembers.
+    The static name goes along, because the transient one does not count while there is another static one. `/etc` is
+    volatile on the appliance: the document is what remembers.
     """
     if get() == name:
         return False
-    await run(["hostnamectl", "--no-ask-password", "--transient", "hostname", name])
+    await run(["hostnamectl", "--no-ask-password", "--static", "--transient", "hostname", name])
     return True

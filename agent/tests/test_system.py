@@ -148,7 +148,7 @@ async def test_the_host_name_is_set_when_it_differs(tmp_path, monkeypatch):
     assert not await hostname.ensure(socket.gethostname())
     assert not (tmp_path / "calls").exists()
     assert await hostname.ensure("another-name.example")
-    assert (tmp_path / "calls").read_text() == "--no-ask-password --transient hostname another-name.example\n"
+    assert (tmp_path / "calls").read_text() == "--no-ask-password --static --transient hostname another-name.example\n"
 
 
 def test_facts_are_those_of_this_machine():
