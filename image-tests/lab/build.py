@@ -135,9 +135,17 @@ def _run_mkosi(directory: Path, log: Path, *arguments: str) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     argv = [*mkosi(), "--directory", str(directory), *arguments]
     began = time.monotonic()
-    with log.open("w") as kept, subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
+    with (
+        log.open("w") as kept,
+        subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
         assert process.stdout
         for line in process.stdout:
             kept.write(line)

@@ -115,7 +115,9 @@ def virtual_environment() -> None:
 
 def _configured() -> list[tuple[str, str]]:
     """The machine's Debian sources as (address, suite), from apt itself: it reads both file formats."""
-    lines = output(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"])
+    lines = output(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
+    )
     found = []
     for line in lines.splitlines():
         address, suite, component = (line.split(" ") + ["", ""])[:3]
@@ -197,12 +199,13 @@ def find_mirrors() -> Mirrors:
             except HostError as error:
                 faults.append(str(error))
                 continue
-            say(f"Debian {RELEASE} from {urlsplit(archive).netloc or archive}" + ("" if guess else ", WITHOUT security updates"))
+            say(
+                f"Debian {RELEASE} from {urlsplit(archive).netloc or archive}"
+                + ("" if guess else ", WITHOUT security updates")
+            )
             remembered.write_text(f"{mark}\n{archive}\n{guess or ''}")
             return Mirrors(archive, guess)
-    raise HostError(
-        f"no mirror with Debian {RELEASE} found (set MIRROR= and SECURITY_MIRROR=)\n" + "\n".join(faults)
-    )
+    raise HostError(f"no mirror with Debian {RELEASE} found (set MIRROR= and SECURITY_MIRROR=)\n" + "\n".join(faults))
 
 
 def main() -> int:
