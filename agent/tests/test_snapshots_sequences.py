@@ -127,7 +127,8 @@ class Sequences(RuleBasedStateMachine):
         self.known = {self.in_force: self.known[self.in_force]}
         self.pending = None
         self.store = self.opened()
-        self.last = max(self.last, self.in_force)
+        # Those that never came into force are forgotten; no number that was in force is given again.
+        self.last = self.in_force
 
     @invariant()
     def agrees(self):
