@@ -22,6 +22,9 @@ MEMORY_KIB = 32 * 1024
 AT_ONCE = 2
 """Hashes that are made at the same time; more would let strangers take the box's memory."""
 WAIT_S = 10.0
+"""Seconds that a hash waits for its turn before it is refused."""
+
+_TOO_LONG = f"the password may take at most {MAX_PASSWORD_BYTES} bytes"
 
 
 class Passwords:
@@ -45,9 +48,10 @@ class Passwords:
 
     def matches(self, hashed: str | None, password: str) -> bool:
         """Whether the hash is of the password; without a hash False, after the same time. Raises Throttled."""
-        text = _normal(password)
-        if text is None or len(text.encode()) > MAX_PASSWORD_BYTES:
-            # No such password can have been set, for anybody.
+        try:
+            text = accept(password)
+        except WeakPassword:
+            # It cannot have been set, for anybody: that tells nothing.
             return False
         self._enter()
         try:
@@ -69,20 +73,15 @@ class Passwords:
 
 def accept(password: str) -> str:
     """The password in the form that is hashed. Raises WeakPassword with the rule that it breaks."""
-    text = _normal(password)
-    if text is None:
+    # NFC makes a text shorter at times; not to a quarter.
+    if len(password) > 4 * MAX_PASSWORD_BYTES:
+        raise WeakPassword(_TOO_LONG)
+    if any("\ud800" <= sign <= "\udfff" for sign in password):
         raise WeakPassword("the password holds something that is not a character; type it anew")
+    # The same letters, typed on keyboards that compose them in different ways, are the same password.
+    text = unicodedata.normalize("NFC", password)
     if len(text) < MIN_PASSWORD:
         raise WeakPassword(f"the password needs at least {MIN_PASSWORD} characters, any you like")
     if len(text.encode()) > MAX_PASSWORD_BYTES:
-        raise WeakPassword(f"the password may take at most {MAX_PASSWORD_BYTES} bytes")
+        raise WeakPassword(_TOO_LONG)
     return text
-
-
-def _normal(password: str) -> str | None:
-    if any("\ud800" <= sign <= "\udfff" for sign in password):
-        return None
-    if len(password) > 4 * MAX_PASSWORD_BYTES:
-        return password  # too long in every form
-    # NFC: the same letters, typed on keyboards that compose them in different ways, are the same password.
-    return unicodedata.normalize("NFC", password)

@@ -80,10 +80,12 @@ def succeed(connection: sqlite3.Connection, source: str, account: str | None, no
     connection.execute("DELETE FROM throttle WHERE kind = 'source' AND key = ?", [place(source)])
     if account is None:
         return
-    # Only this one try is taken back: the failures of others go on counting.
-    connection.execute(
-        "UPDATE throttle SET failures = max(0, failures - 1), until = 0 WHERE kind = 'account' AND key = ?", [account]
-    )
+    if not _trusted(connection, source):
+        # Only this one try is taken back: the failures of others go on counting.
+        connection.execute(
+            "UPDATE throttle SET failures = max(0, failures - 1), until = 0 WHERE kind = 'account' AND key = ?",
+            [account],
+        )
     connection.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (place(source), now))
     connection.execute(
         "DELETE FROM known WHERE source NOT IN (SELECT source FROM known ORDER BY last DESC LIMIT ?)", [MAX_KNOWN]

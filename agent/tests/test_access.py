@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Claiming, logging in, sessions, tokens and the audit log."""
+
+import re
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agent.access import (
+    Access,
+    AlreadyClaimed,
+    Throttled,
+    WeakPassword,
+    WrongCode,
+    WrongCredentials,
+)
+
+PASSWORD = "correct horse battery"
+HERE = "192.0.2.1"
+TOKEN = "t0ken-0123456789-0123456789"
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self):
+        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+    def go(self, **much):
+        self.now += timedelta(**much)
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch):
+    # The costs are checked by a test of their own.
+    monkeypatch.setattr("agent.access.passwords.TIME_COST", 1)
+    monkeypatch.setattr("agent.access.passwords.MEMORY_KIB", 64)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def unclaimed(memory_path, clock):
+    access = Access.open(memory_path, clock=clock)
+    yield access
+    access.close()
+
+
+@pytest.fixture
+def access(unclaimed):
+    unclaimed.provision(password=PASSWORD)
+    return unclaimed
+
+
+def refused(access, token):
+    with pytest.raises(WrongCredentials):
+        access.authenticate(token)
+
+
+def again(access, directory, clock):
+    access.close()
+    return Access.open(directory, clock=clock)
+
+
+# Claiming
+
+
+def test_a_new_box_has_a_code_and_it_stays_the_same(memory_path, clock):
+    access = Access.open(memory_path, clock=clock)
+    code = access.claim_code
+    assert re.fullmatch(r"[2-9A-HJ-NP-Z]{4}(-[2-9A-HJ-NP-Z]{4}){2}", code)
+    assert not access.claimed
+    assert access.claim_code == code
+    access = again(access, memory_path, clock)
+    assert access.claim_code == code
+    access.close()
+
+
+def test_two_boxes_have_different_codes(tmp_path, memory_path, unclaimed):
+    other = Access.open(tmp_path)
+    assert other.claim_code != unclaimed.claim_code
+    other.close()
+
+
+@pytest.mark.parametrize("way", [str, str.lower, lambda code: code.replace("-", ""), lambda code: f" {code} \n"])
+def test_the_code_claims_the_box_once(unclaimed, way):
+    code = unclaimed.claim_code
+    session = unclaimed.claim(way(code), PASSWORD, HERE)
+    assert unclaimed.authenticate(session.token).author == "admin"
+    assert unclaimed.claimed
+    assert unclaimed.claim_code is None
+    with pytest.raises(AlreadyClaimed):
+        unclaimed.claim(code, "another password", HERE)
+    assert unclaimed.log_in("admin", PASSWORD, HERE).user == "admin"
+
+
+@pytest.mark.parametrize("code", ["", "AAAA-AAAA-AAAA", "-", "\x00", "ä" * 12, "A" * 100_000, "\ud800"])
+def test_a_wrong_code_claims_nothing(unclaimed, code):
+    with pytest.raises(WrongCode):
+        unclaimed.claim(code, PASSWORD, HERE)
+    assert not unclaimed.claimed
+
+
+def test_a_weak_password_does_not_use_up_the_code_or_count(unclaimed):
+    code = unclaimed.claim_code
+    for _ in range(50):
+        with pytest.raises(WeakPassword):
+            unclaimed.claim("AAAA-AAAA-AAAA", "short", HERE)
+    assert unclaimed.claim(code, PASSWORD, HERE)
+
+
+def test_two_claims_at_once_give_one_owner(unclaimed):
+    code, outcomes = unclaimed.claim_code, []
+    barrier = threading.Barrier(4)
+
+    def claim(number):
+        barrier.wait()
+        try:
+            unclaimed.claim(code, f"password of {number}", f"192.0.2.{number}")
+            outcomes.append("claimed")
+        except AlreadyClaimed:
+            outcomes.append("too late")
+
+    threads = [threading.Thread(target=claim, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["claimed", "too late", "too late", "too late"]
+    assert len(unclaimed.sessions()) == 1
+
+
+# Provisioning
+
+
+def test_a_provisioned_password_claims_the_box(unclaimed):
+    unclaimed.provision(password=PASSWORD + "\n")
+    assert unclaimed.claimed
+    assert unclaimed.claim_code is None
+    assert unclaimed.log_in("admin", PASSWORD, HERE)
+    assert unclaimed.troubles() == []
+
+
+def test_a_provisioned_password_replaces_none(access):
+    access.set_password("another password", actor="admin", source=HERE)
+    access.provision(password=PASSWORD)
+    with pytest.raises(WrongCredentials):
+        access.log_in("admin", PASSWORD, HERE)
+    assert access.log_in("admin", "another password", HERE)
+
+
+def test_a_provisioned_password_ends_the_claim_code(unclaimed):
+    code = unclaimed.claim_code
+    unclaimed.provision(password=PASSWORD)
+    with pytest.raises(AlreadyClaimed):
+        unclaimed.claim(code, "another password", HERE)
+
+
+@pytest.mark.parametrize("password", ["", "short", "x" * 257, "\ud800" * 12])
+def test_a_weak_provisioned_password_is_told_and_not_taken(unclaimed, password):
+    unclaimed.provision(password=password)
+    assert not unclaimed.claimed
+    assert [trouble.code for trouble in unclaimed.troubles()] == ["provisioning-password"]
+    assert unclaimed.claim_code
+
+
+def test_a_provisioned_token_is_replaced_when_it_changes(unclaimed, clock):
+    unclaimed.provision(api_token=TOKEN)
+    first = unclaimed.tokens()[0]
+    assert unclaimed.authenticate(TOKEN).author == "token provisioned"
+    clock.go(hours=1)
+    unclaimed.provision(api_token=TOKEN)
+    assert unclaimed.tokens()[0].created == first.created
+    unclaimed.provision(api_token=TOKEN + "2")
+    refused(unclaimed, TOKEN)
+    assert unclaimed.authenticate(TOKEN + "2").kind == "token"
+    unclaimed.provision()
+    assert unclaimed.authenticate(TOKEN + "2")
+    assert len(unclaimed.tokens()) == 1
+
+
+@pytest.mark.parametrize("token", ["", "short", "x" * 513, "with spaces " * 3, "ä" * 30, "\x00" * 30])
+def test_a_bad_provisioned_token_is_told_and_not_taken(unclaimed, token):
+    unclaimed.provision(api_token=token)
+    assert unclaimed.tokens() == []
+    assert [trouble.code for trouble in unclaimed.troubles()] == ["provisioning-token"]
+    unclaimed.provision(api_token=TOKEN)
+    assert unclaimed.troubles() == []
+
+
+# Passwords
+
+
+@pytest.mark.parametrize(
+    "password", ["0123456789", "x" * 256, "          ", "pa\x00ss\nword\x7f", "пароль-пароль", "🔑" * 10]
+)
+def test_any_characters_make_a_password(unclaimed, password):
+    unclaimed.claim(unclaimed.claim_code, password, HERE)
+    assert unclaimed.log_in("admin", password, HERE)
+    with pytest.raises(WrongCredentials):
+        unclaimed.log_in("admin", password + "x", HERE)
+
+
+@pytest.mark.parametrize("password", ["", "123456789", "x" * 257, "🔑" * 65, "🔑" * 9, "\udc00" * 20, "x" * 10_000_000])
+def test_a_password_has_a_sensible_length(access, password):
+    with pytest.raises(WeakPassword):
+        access.set_password(password, actor="admin", source=HERE)
+    with pytest.raises(WrongCredentials):
+        access.log_in("admin", password, HERE)
+    assert access.log_in("admin", PASSWORD, HERE)
+
+
+def test_the_same_letters_typed_in_another_way_are_the_same_password(unclaimed):
+    unclaimed.claim(unclaimed.claim_code, "g\u00fcnstiges W\u00e4gele", HERE)
+    assert unclaimed.log_in("admin", "gu\u0308nstiges Wa\u0308gele", HERE)
+
+
+def test_neither_password_nor_tokens_are_in_the_files(memory_path, access):
+    access.provision(api_token=TOKEN)
+    session = access.log_in("admin", PASSWORD, HERE)
+    content = b"".join(path.read_bytes() for path in memory_path.iterdir())
+    assert b"$argon2id$" in content
+    for secret in (PASSWORD, TOKEN, session.token):
+        assert secret.encode() not in content
+
+
+def test_a_used_claim_code_is_gone_from_the_files(memory_path, unclaimed):
+    code = unclaimed.claim_code
+    unclaimed.claim(code, PASSWORD, HERE)
+    unclaimed.close()
+    assert all(code.encode() not in path.read_bytes() for path in memory_path.iterdir())
+
+
+def test_the_files_are_for_their_owner_only(memory_path, access):
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in memory_path.iterdir()}
+    assert set(modes) >= {"secrets.db"}
+    assert set(modes.values()) == {"0o600"}
+
+
+def test_a_hash_with_other_costs_is_made_anew_at_a_log_in(memory_path, clock, access, monkeypatch):
+    monkeypatch.setattr("agent.access.passwords.TIME_COST", 2)
+    access = again(access, memory_path, clock)
+    assert access.log_in("admin", PASSWORD, HERE)
+    access.close()
+    content = b"".join(path.read_bytes() for path in memory_path.iterdir())
+    assert b"$m=64,t=2,p=1$" in content
+    assert b"$m=64,t=1,p=1$" not in content
+    access = Access.open(memory_path, clock=clock)
+    assert access.log_in("admin", PASSWORD, HERE)
+    access.close()
+
+
+def test_a_changed_password_ends_every_other_session(access):
+    mine, other = (access.log_in("admin", PASSWORD, HERE) for _ in range(2))
+    access.provision(api_token=TOKEN)
+    keep = access.authenticate(mine.token).session
+    access.set_password("another password", actor="admin", source=HERE, keep=keep)
+    assert access.authenticate(mine.token)
+    assert access.authenticate(TOKEN)
+    refused(access, other.token)
+    with pytest.raises(WrongCredentials):
+        access.log_in("admin", PASSWORD, HERE)
+    access.set_password(PASSWORD, actor="admin", source=HERE)
+    refused(access, mine.token)
+
+
+def test_a_password_that_changes_while_it_is_checked_begins_no_session(access, monkeypatch):
+    matches = access._passwords.matches
+
+    def slow(hashed, password):
+        result = matches(hashed, password)
+        access.set_password("another password", actor="admin", source=HERE)
+        return result
+
+    monkeypatch.setattr(access._passwords, "matches", slow)
+    with pytest.raises(WrongCredentials):
+        access.log_in("admin", PASSWORD, HERE)
+    assert access.sessions() == []
+
+
+def test_the_password_can_be_asked_for_again(access):
+    access.check_password(PASSWORD, HERE)
+    with pytest.raises(WrongCredentials):
+        access.check_password("another password", HERE)
+
+
+@pytest.mark.parametrize("user", ["", "root", "Admin", "admin ", "admin\x00", "x" * 100_000, "\ud800"])
+def test_only_the_administrator_logs_in(access, user):
+    with pytest.raises(WrongCredentials):
+        access.log_in(user, PASSWORD, HERE)
+
+
+def test_nobody_logs_in_to_an_unclaimed_box(unclaimed):
+    for password in ("", PASSWORD, unclaimed.claim_code):
+        with pytest.raises(WrongCredentials):
+            unclaimed.log_in("admin", password, HERE)
+
+
+def test_a_hash_is_made_for_an_unknown_user_too(access, monkeypatch):
+    verified = []
+    hasher = type(access._passwords._hasher)
+    verify = hasher.verify
+
+    def counted(self, hashed, password):
+        verified.append(hashed)
+        return verify(self, hashed, password)
+
+    monkeypatch.setattr(hasher, "verify", counted)
+    for user in ("admin", "nobody"):
+        with pytest.raises(WrongCredentials):
+            access.log_in(user, "wrong password", HERE)
+    known, unknown = verified
+    assert known.rsplit("$", 2)[0] == unknown.rsplit("$", 2)[0]
+    assert len(known) == len(unknown)
+
+
+def test_hashes_wait_for_each_other_and_too_many_are_refused(access, monkeypatch):
+    monkeypatch.setattr("agent.access.passwords.WAIT_S", 0.0)
+    slots = access._passwords._slots
+    assert slots.acquire(blocking=False)
+    assert access.log_in("admin", PASSWORD, HERE)
+    assert slots.acquire(blocking=False)
+    with pytest.raises(Throttled):
+        access.log_in("admin", PASSWORD, HERE)
+    slots.release()
+    slots.release()
+
+
+# Sessions
+
+
+def test_a_session_outlasts_a_restart(memory_path, clock, access):
+    token = access.log_in("admin", PASSWORD, HERE).token
+    access = again(access, memory_path, clock)
+    identity = access.authenticate(token)
+    assert (identity.name, identity.kind, identity.author) == ("admin", "session", "admin")
+    access.close()
+
+
+def test_a_session_ends_when_it_is_idle(access, clock):
+    token = access.log_in("admin", PASSWORD, HERE).token
+    for _ in range(5):
+        clock.go(hours=11, minutes=50)
+        assert access.authenticate(token)
+    clock.go(hours=12, seconds=1)
+    refused(access, token)
+    assert access.sessions() == []
+
+
+def test_a_session_ends_after_a_week_however_it_is_used(access, clock):
+    session = access.log_in("admin", PASSWORD, HERE)
+    assert session.expires == clock.now + timedelta(days=7)
+    for _ in range(16):
+        clock.go(hours=10)
+        assert access.authenticate(session.token)
+    clock.go(hours=8)
+    refused(access, session.token)
+
+
+def test_a_session_of_a_clock_that_was_wrong_has_ended(access, clock):
+    token = access.log_in("admin", PASSWORD, HERE).token
+    clock.go(minutes=-30)
+    assert access.authenticate(token)
+    clock.go(days=-400)
+    refused(access, token)
+
+
+def test_log_out_ends_one_session(access):
+    mine, other = (access.log_in("admin", PASSWORD, HERE).token for _ in range(2))
+    access.log_out(mine)
+    access.log_out(mine)
+    access.log_out("never was")
+    refused(access, mine)
+    assert access.authenticate(other)
+
+
+def test_sessions_are_listed_and_ended_by_id(access, clock):
+    first = access.log_in("admin", PASSWORD, HERE)
+    clock.go(minutes=10)
+    second = access.log_in("admin", PASSWORD, "2001:db8::1")
+    listed = access.sessions()
+    assert [session.source for session in listed] == ["2001:db8::1", HERE]
+    assert listed[0].created == listed[0].last_used == clock.now
+    assert access.authenticate(first.token).session == listed[1].id
+    assert access.sessions()[0].last_used == clock.now
+    assert access.end_session(listed[0].id)
+    assert not access.end_session(listed[0].id)
+    refused(access, second.token)
+    assert access.authenticate(first.token)
+
+
+def test_the_number_of_sessions_is_bounded(access, clock, monkeypatch):
+    monkeypatch.setattr("agent.access.bearers.MAX_SESSIONS", 3)
+    tokens = []
+    for _ in range(4):
+        tokens.append(access.log_in("admin", PASSWORD, HERE).token)
+        clock.go(seconds=1)
+    refused(access, tokens[0])
+    assert all(access.authenticate(token) for token in tokens[1:])
+
+
+@pytest.mark.parametrize("bearer", ["", "x", "x" * 513, "\x00", "ä", "\ud800", "' OR 1=1 --"])
+def test_rubbish_is_nobody(access, bearer):
+    access.provision(api_token=TOKEN)
+    refused(access, bearer)
+
+
+# Tokens and audit
+
+
+def test_a_token_tells_when_it_was_used_and_can_be_revoked(access, clock):
+    access.provision(api_token=TOKEN)
+    assert access.tokens()[0].last_used is None
+    clock.go(hours=1)
+    access.authenticate(TOKEN)
+    assert access.tokens()[0].last_used == clock.now
+    clock.go(minutes=4)
+    access.authenticate(TOKEN)
+    assert access.tokens()[0].last_used == clock.now - timedelta(minutes=4)
+    assert access.remove_token("provisioned")
+    assert not access.remove_token("provisioned")
+    refused(access, TOKEN)
+
+
+def test_the_audit_log_says_who_did_what(access, clock):
+    access.log_in("admin", PASSWORD, HERE)
+    access.audit("admin", HERE, "commit", "snapshot 3\n\x1b[31mforged line\u202e")
+    access.set_password("another password", actor="admin", source=HERE)
+    log = access.audit_log()
+    assert [(record.actor, record.action) for record in log] == [
+        ("admin", "password"),
+        ("admin", "commit"),
+        ("admin", "log-in"),
+        ("provisioning", "password"),
+    ]
+    assert log[1].detail == "snapshot 3  [31mforged line"
+    assert log[0].time == clock.now
+    assert [record.number for record in access.audit_log(2, before=4)] == [3, 2]
+
+
+def test_the_audit_log_is_bounded(access, monkeypatch):
+    monkeypatch.setattr("agent.access.access.MAX_AUDIT", 5)
+    for count in range(20):
+        access.audit("admin", HERE, "commit", str(count))
+    assert [record.detail for record in access.audit_log()] == ["19", "18", "17", "16", "15"]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1001])
+def test_a_page_of_the_audit_log_has_a_sensible_size(access, limit):
+    with pytest.raises(ValueError, match="between 1 and 1000"):
+        access.audit_log(limit)

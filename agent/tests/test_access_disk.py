@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Access on disks that are missing, read-only, full or damaged, and killed at every step."""
+
+import shutil
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import mounts
+import pytest
+from system_calls import run
+
+from agent.access import Access, StoreError, WrongCredentials
+from agent.storage import StoreBusy, StoreFull, StoreReadOnly
+
+PASSWORD = "correct horse battery"
+OTHER = "another password"
+HERE = "192.0.2.1"
+TOKEN = "t0ken-0123456789-0123456789"
+
+
+class Clock:
+    def __init__(self):
+        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch):
+    monkeypatch.setattr("agent.access.passwords.TIME_COST", 1)
+    monkeypatch.setattr("agent.access.passwords.MEMORY_KIB", 64)
+
+
+@pytest.fixture
+def directory(memory_path):
+    place = memory_path / "data"
+    place.mkdir()
+    access = Access.open(place)
+    access.provision(password=PASSWORD, api_token=TOKEN)
+    access.close()
+    return place
+
+
+def codes(access):
+    return [trouble.code for trouble in access.troubles()]
+
+
+def test_without_a_directory_the_box_can_be_claimed_and_says_that_it_does_not_last(memory_path):
+    access = Access.open(memory_path / "none")
+    assert codes(access) == ["secrets-missing"]
+    assert not access.lasting
+    session = access.claim(access.claim_code, PASSWORD, HERE)
+    assert access.authenticate(session.token)
+    access.set_password(OTHER, actor="admin", source=HERE)
+    assert access.log_in("admin", OTHER, HERE)
+    access.close()
+
+
+def test_read_only_the_administrator_logs_in_and_cannot_change_the_password(directory):
+    def work():
+        mounts.read_only(directory)
+        access = Access.open(directory)
+        assert codes(access) == ["secrets-read-only"]
+        assert access.claimed
+        session = access.log_in("admin", PASSWORD, HERE)
+        assert access.authenticate(session.token)
+        assert access.authenticate(TOKEN)
+        with pytest.raises(StoreReadOnly):
+            access.set_password(OTHER, actor="admin", source=HERE)
+        with pytest.raises(StoreReadOnly):
+            access.remove_token("provisioned")
+        access.provision(api_token=TOKEN + "2")
+        assert codes(access) == ["secrets-read-only", "provisioning-token"]
+        access.audit("admin", HERE, "something")
+        assert access.audit_log()[0].action == "something"
+        access.close()
+
+    mounts.apart(work)
+
+
+def test_on_a_full_disk_the_administrator_logs_in_and_it_heals(directory):
+    def work():
+        place = directory.parent / "mount"
+        place.mkdir()
+        mounts.small(place, 1024)
+        shutil.copy(directory / "secrets.db", place)
+        clock = Clock()
+        access = Access.open(place, clock=clock)
+        filler = mounts.fill(place)
+        tokens = []
+        while access.lasting:
+            assert len(tokens) < 100
+            tokens.append(access.log_in("admin", PASSWORD, HERE).token)
+        assert codes(access) == ["secrets-full"]
+        for token in tokens:
+            assert access.authenticate(token)
+        with pytest.raises(WrongCredentials):
+            access.log_in("admin", OTHER, HERE)
+        with pytest.raises(StoreFull):
+            access.set_password(OTHER, actor="admin", source=HERE)
+        assert access.log_in("admin", PASSWORD, HERE)
+        filler.unlink()
+        assert not access.lasting
+        clock.now += timedelta(minutes=2)
+        token = access.log_in("admin", PASSWORD, HERE).token
+        assert access.lasting
+        assert codes(access) == []
+        access.close()
+        access = Access.open(place, clock=clock)
+        for known in (*tokens, token):
+            assert access.authenticate(known)
+        access.close()
+
+    mounts.apart(work)
+
+
+def test_a_password_is_set_at_once_when_there_is_room_again(directory):
+    def work():
+        place = directory.parent / "mount"
+        place.mkdir()
+        mounts.small(place, 1024)
+        access = Access.open(place)
+        access.provision(password=PASSWORD)
+        filler = mounts.fill(place)
+        for count in range(100):
+            access.audit("admin", HERE, "x" * 60, "y" * 900 + str(count))
+        assert not access.lasting
+        filler.unlink()
+        access.set_password(OTHER, actor="admin", source=HERE)
+        assert access.lasting
+        records = access.audit_log(1000)
+        access.close()
+        access = Access.open(place)
+        assert access.log_in("admin", OTHER, HERE)
+        assert access.audit_log(1000)[1:] == records
+        access.close()
+
+    mounts.apart(work)
+
+
+@pytest.mark.parametrize("content", [b"garbage " * 1000, b"SQLite format 3\x00" + b"\xff" * 5000])
+def test_damaged_secrets_are_set_aside_and_the_box_must_be_claimed(directory, content):
+    (directory / "secrets.db").write_bytes(content)
+    access = Access.open(directory)
+    assert codes(access) == ["secrets-damaged"]
+    assert access.lasting
+    assert not access.claimed
+    assert access.claim(access.claim_code, OTHER, HERE)
+    access.close()
+    aside = [path for path in directory.iterdir() if ".corrupt-" in path.name]
+    assert [path.read_bytes() for path in aside] == [content]
+    access = Access.open(directory)
+    assert codes(access) == []
+    assert access.log_in("admin", OTHER, HERE)
+    access.close()
+
+
+def test_damaged_and_read_only_it_works_in_memory(directory):
+    (directory / "secrets.db").write_bytes(b"garbage " * 1000)
+
+    def work():
+        mounts.read_only(directory)
+        access = Access.open(directory)
+        assert codes(access) == ["secrets-read-only", "secrets-damaged"]
+        assert access.claim(access.claim_code, OTHER, HERE)
+        access.close()
+
+    mounts.apart(work)
+
+
+def test_secrets_of_newer_software_are_left_alone(directory):
+    connection = sqlite3.connect(directory / "secrets.db")
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+    before = (directory / "secrets.db").read_bytes()
+    access = Access.open(directory)
+    assert codes(access) == ["secrets-newer"]
+    access.close()
+    assert (directory / "secrets.db").read_bytes() == before
+
+
+def test_a_second_agent_is_refused(directory, monkeypatch):
+    monkeypatch.setattr("agent.storage.database._BUSY_AFTER", 0.0)
+    access = Access.open(directory)
+    with pytest.raises(StoreBusy):
+        Access.open(directory)
+    access.close()
+
+
+def test_killed_at_every_step_of_a_change_one_password_is_right(directory, memory_path):
+    def work(place):
+        access = Access.open(place)
+        access.set_password(OTHER, actor="admin", source=HERE)
+        access.close()
+
+    whole = memory_path / "whole"
+    shutil.copytree(directory, whole)
+    calls = run(whole, lambda: work(whole)).calls
+    assert len(calls) > 5
+    seen = set()
+    for step in range(len(calls)):
+        copy = memory_path / f"killed-{step}"
+        shutil.copytree(directory, copy)
+        assert run(copy, lambda copy=copy: work(copy), kill_at=step).killed
+        access = Access.open(copy)
+        assert codes(access) == []
+        right = []
+        for password in (PASSWORD, OTHER):
+            try:
+                access.log_in("admin", password, HERE)
+            except WrongCredentials:
+                continue
+            right.append(password)
+        access.close()
+        assert len(right) == 1
+        seen.update(right)
+    assert seen == {PASSWORD, OTHER}
+
+
+def test_a_refused_change_leaves_the_old_password(directory, memory_path):
+    def work(place):
+        access = Access.open(place)
+        try:
+            access.set_password(OTHER, actor="admin", source=HERE)
+        except StoreError:
+            assert access.log_in("admin", PASSWORD, HERE)
+        else:
+            assert access.log_in("admin", OTHER, HERE)
+        access.close()
+
+    whole = memory_path / "whole"
+    shutil.copytree(directory, whole)
+    count = len(run(whole, lambda: work(whole)).calls)
+    for step in range(count):
+        copy = memory_path / f"refused-{step}"
+        shutil.copytree(directory, copy)
+        result = run(copy, lambda copy=copy: work(copy), fail=lambda at, step=step: 28 if at >= step else None)
+        assert result.status == 0, step
