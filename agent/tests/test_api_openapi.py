@@ -122,3 +122,12 @@ def test_the_document_in_the_schema_refuses_what_the_model_refuses(document: Any
 
 def test_it_does_not_depend_on_a_running_agent():
     assert json.dumps(openapi(ROUTES, "1.0"))
+
+
+def test_the_manual_has_every_endpoint_and_metric(world: World):
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    for route in ROUTES:
+        assert f"| `{route.method} {route.path}` |" in text
+    for line in world.client().metrics().splitlines():
+        if line.startswith("# TYPE "):
+            assert f"`{line.split()[2]}`" in text
