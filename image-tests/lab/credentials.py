@@ -35,13 +35,14 @@ Description=The lab's {what}
 DefaultDependencies=no
 ConditionPathExists=!/etc/initrd-release
 Requires={device}
-After={device} systemd-journald.service
+After={device} {after}
 [Service]
 """
 
+# journalctl does not follow the journal from the memory to the disk, so it begins when that is done.
 _JOURNAL = ExtraUnit(
     "lab-journal.service",
-    _HEAD.format(what="copy of the journal", device=_device(JOURNAL_PORT))
+    _HEAD.format(what="copy of the journal", device=_device(JOURNAL_PORT), after="systemd-journal-flush.service")
     + f"""\
 ExecStart=/usr/bin/journalctl --follow --no-tail --boot --output=json
 StandardOutput=file:/dev/virtio-ports/{JOURNAL_PORT}
@@ -51,7 +52,7 @@ StandardOutput=file:/dev/virtio-ports/{JOURNAL_PORT}
 
 _CONTROL = ExtraUnit(
     "lab-control.service",
-    _HEAD.format(what="control line", device=_device(CONTROL_PORT))
+    _HEAD.format(what="control line", device=_device(CONTROL_PORT), after="systemd-journald.service")
     + """\
 ImportCredential=lab.control
 ExecStart=/usr/bin/python3 %d/lab.control

@@ -10,14 +10,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lab import acceleration, tools
 from lab.build import kernel_path, root_partition_path, tools_tree
-from lab.host import BUILD, PROJECT
+from lab.host import PROJECT
 
-FOLDER = BUILD / "lab" / "guest"
 SECONDS = 900
 
 _INSIDE = Path(__file__).parent / "inside"
@@ -91,10 +91,9 @@ def _modules() -> Iterator[str]:
                 yield file
 
 
-def _make_initrd(arguments: Sequence[str]) -> Path:
+def _make_initrd(folder: Path, arguments: Sequence[str]) -> Path:
     """Make the archive that finds the root and starts pytest with `arguments`."""
-    tree = FOLDER / "initrd"
-    shutil.rmtree(tree, ignore_errors=True)
+    tree = folder / "initrd"
     for name in ("bin", "modules", "dev", "proc", "sys", "lower", "volatile", "root"):
         (tree / name).mkdir(parents=True)
     release = _kernel_release()
@@ -117,7 +116,7 @@ def _make_initrd(arguments: Sequence[str]) -> Path:
     quoted = " ".join("'" + argument.replace("'", "'\\''") + "'" for argument in arguments)
     init.write_text(_INIT.format(modules=" ".join(loaded), arguments=quoted), encoding="utf-8")
     init.chmod(0o755)
-    archive = FOLDER / "initrd.cpio"
+    archive = folder / "initrd.cpio"
     names = "\0".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
     with archive.open("wb") as output:
         subprocess.run(
@@ -134,10 +133,9 @@ def _libraries(command: list[str]) -> Iterator[Path]:
         yield Path(found.group(1))
 
 
-def _make_checkout() -> Path:
+def _make_checkout(folder: Path) -> Path:
     """Make the disk with the agent, its tests and pytest."""
-    tree = FOLDER / "checkout"
-    shutil.rmtree(tree, ignore_errors=True)
+    tree = folder / "checkout"
     site = tree / "site"
     site.mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__")
@@ -150,11 +148,10 @@ def _make_checkout() -> Path:
             shutil.copytree(packages / name, site / name, ignore=ignored)
         else:
             shutil.copy(packages / name, site)
-        for folder in packages.glob(f"{Path(name).stem}-*.dist-info"):
-            shutil.copytree(folder, site / folder.name)
+        for metadata in packages.glob(f"{Path(name).stem}-*.dist-info"):
+            shutil.copytree(metadata, site / metadata.name)
     _compile(tree)
-    disk = FOLDER / "checkout.erofs"
-    disk.unlink(missing_ok=True)
+    disk = folder / "checkout.erofs"
     tools.run("mkfs.erofs", "--quiet", str(disk), str(tree))
     return disk
 
@@ -176,7 +173,11 @@ def kernel_tests() -> list[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run pytest with `arguments` in the guest, its output on ours; return its exit status."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sluice-guest-") as folder:
+        return _run(Path(folder), arguments)
+
+
+def _run(folder: Path, arguments: Sequence[str]) -> int:
     command = tools.command(
         "qemu-system-x86_64",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none",
@@ -184,8 +185,8 @@ def run(arguments: Sequence[str]) -> int:
         "-machine", "q35", "-accel", acceleration.choose(), "-cpu", "max", "-smp", "2", "-m", "1024M",
         "-device", "virtio-rng-pci", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
         "-drive", f"if=virtio,format=raw,readonly=on,file={root_partition_path()}",
-        "-drive", f"if=virtio,format=raw,readonly=on,file={_make_checkout()}",
-        "-kernel", str(kernel_path()), "-initrd", str(_make_initrd(arguments)),
+        "-drive", f"if=virtio,format=raw,readonly=on,file={_make_checkout(folder)}",
+        "-kernel", str(kernel_path()), "-initrd", str(_make_initrd(folder, arguments)),
         "-append", "console=ttyS0 quiet panic=-1 rdinit=/init",
     )  # fmt: skip
     try:
