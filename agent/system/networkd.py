@@ -9,7 +9,6 @@ from agent.model import Link
 from agent.system.command import run
 from agent.system.links import SystemLink
 
-DIRECTORY = Path("/run/systemd/network")
 _PREFIX = "10-sluice-"
 _SUFFIX = ".network"
 

@@ -106,11 +106,12 @@ def test_an_abstract_socket(monkeypatch):
 
 @pytest.mark.parametrize(
     ("microseconds", "pid", "seconds"),
-    [("30000000", "", 15.0), ("30000000", "self", 15.0), ("30000000", "1", None), ("", "", None), ("x", "", None)],
+    [("30000000", "", 15.0), ("30000000", "self", 15.0), ("30000000", "other", None), ("", "", None), ("x", "", None)],
 )
 def test_the_watchdog_is_fed_twice_as_often_as_it_asks(monkeypatch, microseconds, pid, seconds):
     monkeypatch.setenv("WATCHDOG_USEC", microseconds)
-    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "self" else pid)
+    pids = {"self": os.getpid(), "other": os.getpid() + 1}
+    monkeypatch.setenv("WATCHDOG_PID", str(pids.get(pid, pid)))
     assert notify.watchdog_interval() == seconds
 
 
