@@ -98,16 +98,19 @@ class Access:
     def claim_code(self) -> str | None:
         """The code `XXXX-XXXX-XXXX` to claim the box with, the same until it is used; None once claimed."""
 
-        def work(connection: sqlite3.Connection) -> str:
+        def work(connection: sqlite3.Connection) -> str | None:
+            # Whether it is claimed is looked at here: another thread may be claiming it right now.
+            if connection.execute("SELECT 1 FROM users").fetchone() is not None:
+                return None
             signs = "".join(secrets.choice(CODE_SIGNS) for _ in range(12))
             code = "-".join((signs[:4], signs[4:8], signs[8:]))
             connection.execute("INSERT OR IGNORE INTO claim VALUES (1, ?)", [code])
             return str(connection.execute("SELECT code FROM claim").fetchone()[0])
 
-        if self.claimed:
-            return None
         known = self._vault.rows("SELECT code FROM claim")
-        return str(known[0][0]) if known else self._vault.change(work)
+        if known:
+            return str(known[0][0])
+        return None if self.claimed else self._vault.change(work)
 
     def claim(self, code: str, password: str, source: str) -> NewSession:
         """Set the first password, with the code that the console shows, and begin a session.
