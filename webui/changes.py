@@ -8,6 +8,7 @@ from typing import Any, Literal
 from agent.model import Change
 from webui.describe import words
 from webui.faults import split
+from webui.figures import address_port
 from webui.forms import option_title
 
 Kind = Literal["added", "removed", "changed"]
@@ -64,8 +65,8 @@ def _lines(change: Change) -> Iterator[Line]:
 
 
 def _leaves(path: list[str], value: Any) -> Iterator[tuple[list[str], Any]]:
-    """The fields of a part that came or went, without those that say nothing."""
-    if not isinstance(value, dict):
+    """The fields of a part that came or went, without those that say nothing; a backend is one line."""
+    if not isinstance(value, dict) or (len(path) == 4 and path[2] == "backends"):
         yield path, value
         return
     for key, inner in value.items():
@@ -121,20 +122,22 @@ def _text(value: Any) -> str:  # noqa: PLR0911  a table of types
         case list():
             return ", ".join(_text(item) for item in value)
         case dict():
-            return (
-                _check(value)
-                if value.get("type") == "tcp"
-                else ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
-            )
+            return _part(value)
         case float():
             return f"{value:g}"
         case _:
             return option_title(str(value))
 
 
-def _check(check: dict[str, Any]) -> str:
-    port = f", port {check['port']}" if check.get("port") else ""
-    return (
-        f"TCP every {_text(check.get('interval'))} s, timeout {_text(check.get('timeout'))} s, "
-        f"rise {_text(check.get('rise'))}, fall {_text(check.get('fall'))}{port}"
-    )
+def _part(part: dict[str, Any]) -> str:
+    """A check or a backend in a line; anything else as it stands in the document."""
+    if part.get("type") == "tcp":
+        port = f", port {part['port']}" if part.get("port") else ""
+        return (
+            f"TCP every {_text(part.get('interval'))} s, timeout {_text(part.get('timeout'))} s, "
+            f"rise {_text(part.get('rise'))}, fall {_text(part.get('fall'))}{port}"
+        )
+    if "address" in part and "weight" in part:
+        where = address_port(str(part["address"]), part.get("port"))
+        return f"{where}, weight {part['weight']}, {_text(part.get('state')).lower()}"
+    return ", ".join(f"{key} {_text(inner)}" for key, inner in part.items())

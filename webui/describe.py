@@ -56,13 +56,17 @@ def words(part: str, field: str) -> Words:
         low=inner.get("minimum"),
         high=inner.get("maximum"),
         default=schema.get("default"),
-        options=tuple(Option(value, said.get(value, "")) for value in values),
+        options=tuple(Option(value, _sentence(said.get(value, ""))) for value in values),
     )
 
 
 @cache
 def _schema() -> Mapping[str, Any]:
     return Configuration.model_json_schema()
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _inner(schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -117,22 +117,23 @@ def _edited(form: FarmForm, name: str | None) -> Answer:
     if name is not None:
         form.name.data = name
     action, _, index = str(request.form.get("action", "save")).partition(":")
+    focus = None
     match action:
-        case "add-backend":
-            form.backends.append_entry()
-            return _page(form, name, focus=form.backends[-1].form.name.id)
-        case "remove-backend":
-            _remove(form.backends, index)
-            return _page(form, name)
-        case "add-check":
-            form.checks.append_entry()
-            return _page(form, name, focus=form.checks[-1].form.interval.id)
-        case "remove-check":
-            _remove(form.checks, index)
-            return _page(form, name)
         case "save":
             return _save(form, name)
-    abort(400, "There is no such button.")
+        case "add-backend":
+            form.backends.append_entry()
+            focus = form.backends[-1].form.name.id
+        case "remove-backend":
+            _remove(form.backends, index)
+        case "add-check":
+            form.checks.append_entry()
+            focus = form.checks[-1].form.interval.id
+        case "remove-check":
+            _remove(form.checks, index)
+        case _:
+            abort(400, "There is no such button.")
+    return _page(form, name, focus=focus)
 
 
 def _save(form: FarmForm, name: str | None) -> Answer:

@@ -30,7 +30,7 @@ FARM_SIGNS: Mapping[str, Sign] = {
 DRAINING = Sign("info", "half", "Draining")
 HEALTHY = Sign("good", "check", "Healthy")
 UNHEALTHY = Sign("bad", "cross", "Unhealthy")
-UNKNOWN_HEALTH = Sign("off", "ring", "Unknown")
+UNKNOWN_HEALTH = Sign("off", "ring", "Not checked")
 
 _ORDER = {"down": 0, "degraded": 1, "up": 2, "disabled": 3}
 
