@@ -4,6 +4,7 @@
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,9 @@ class Listener:
             # aiohttp has no setting for the class of a connection, so the sites of its runner are not used.
             return _Protocol(manager, loop=loop, **settings)
 
-        self._server = await loop.create_unix_server(protocol, sock=self._listening, backlog=BACKLOG)
+        # From 3.13 on asyncio would remove the socket's file at the end, which is systemd's and outlives the agent.
+        keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        self._server = await loop.create_unix_server(protocol, sock=self._listening, backlog=BACKLOG, **keep)
 
     async def close(self) -> None:
         """Accept no more, answer what has been asked, and end."""

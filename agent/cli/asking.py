@@ -67,16 +67,18 @@ def fault_lines(faults: tuple[tuple[str, str], ...]) -> Iterator[str]:
 
 def token() -> str | None:
     """The token of the environment: SLUICE_TOKEN, or the contents of the file SLUICE_TOKEN_FILE. Raises CannotRead."""
-    given = os.environ.get("SLUICE_TOKEN")
-    if given:
-        return given.strip()
-    name = os.environ.get("SLUICE_TOKEN_FILE")
-    if not name:
+    given, name = os.environ.get("SLUICE_TOKEN", ""), os.environ.get("SLUICE_TOKEN_FILE")
+    if not given and not name:
         return None
-    try:
-        return Path(name).read_text(encoding="ascii").strip()
-    except (OSError, ValueError) as error:
-        raise CannotRead(f"can't read the token in {name}: {getattr(error, 'strerror', None) or error}") from None
+    if not given and name:
+        try:
+            given = Path(name).read_text(encoding="ascii")
+        except (OSError, ValueError) as error:
+            raise CannotRead(f"can't read the token in {name}: {getattr(error, 'strerror', None) or error}") from None
+    given = given.strip()
+    if not (given.isascii() and given.isprintable() and given):
+        raise CannotRead("the token must be one line of ASCII characters")
+    return given
 
 
 def _refused(arguments: argparse.Namespace, problem: Problem) -> int:

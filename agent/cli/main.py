@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from agent.cli.asking import DOWN, REFUSED, add_commands, add_json, ask, failed, token
+from agent.cli.asking import DONE, REFUSED, add_commands, add_json, ask, failed, token
 from agent.cli.commands import CannotRead, Command
 from agent.client.connection import Connection
 
@@ -86,7 +86,7 @@ def _console(given: argparse.Namespace) -> int:
 
     del given
     Console().run()
-    return DOWN
+    return DONE
 
 
 def _identity(given: argparse.Namespace) -> int:
@@ -101,4 +101,4 @@ def _reference(given: argparse.Namespace) -> int:
 
     del given
     print(reference(), end="")
-    return 0
+    return DONE

@@ -120,6 +120,11 @@ def test_without_a_token_it_says_how_to_give_one(
     file.write_text(TOKEN + "\n")
     monkeypatch.setenv("SLUICE_TOKEN_FILE", str(file))
     assert main(["status"]) == 0
+    for hostile in ("two\nlines", "\u2192", " "):
+        monkeypatch.setenv("SLUICE_TOKEN", hostile)
+        assert main(["status"]) == 1
+        assert "one line of ASCII" in capsys.readouterr().err
+    monkeypatch.delenv("SLUICE_TOKEN")
     monkeypatch.setenv("SLUICE_TOKEN_FILE", str(tmp_path / "none"))
     assert main(["status"]) == 1
     assert "can't read the token" in capsys.readouterr().err
