@@ -33,6 +33,7 @@ class Laboratory:
         self.folder = folder
         self.network = Network()
         self.dhcp = DhcpServer(folder / "dhcp.log", {MACS["mgmt"]: ADDRESS})
+        self._image = folder / "image.raw"
         self._stack = ExitStack()
         self._web: dict[str, WebServer] = {}
         self._client: Client | None = None
@@ -41,6 +42,7 @@ class Laboratory:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "dhcp.log").unlink(missing_ok=True)
+        self._keep_image()
         with ExitStack() as stack:
             stack.enter_context(self.network)
             self._client = Client(self.network.host("client", {CLIENTS: CLIENT_NUMBER}))
@@ -53,6 +55,14 @@ class Laboratory:
 
     def __exit__(self, *_exception: object) -> None:
         self._stack.close()
+
+    def _keep_image(self) -> None:
+        """Give the image a second name: a build that goes on meanwhile does not pull it away from under the disks."""
+        self._image.unlink(missing_ok=True)
+        try:
+            self._image.hardlink_to(image_path())
+        except FileNotFoundError:
+            raise RuntimeError(f"there is no {image_path().name} in build/; make image makes it") from None
 
     @property
     def client(self) -> Client:
@@ -93,7 +103,7 @@ class Laboratory:
     def factory_appliance(self, name: str, credentials: Mapping[str, str], size: str = "4G") -> Appliance:
         """A box that was never switched on; its files are in a folder `name`."""
         folder = self._new_folder(name)
-        return self._add(Appliance.fresh(image_path(), folder, self.network.taps(), credentials, size))
+        return self._add(Appliance.fresh(self._image, folder, self.network.taps(), credentials, size))
 
     def appliance_on(self, name: str, disks: Disks) -> Appliance:
         """A box, switched off, whose disks are overlays over `disks`."""
@@ -117,7 +127,7 @@ class Laboratory:
         It is made again when the image, the emulator's kind or the lab's description of the machine has changed.
         """
         folder = self.folder / "saved"
-        mark = _state_mark()
+        mark = _state_mark(self._image)
         known = folder / "mark"
         if known.exists() and known.read_text(encoding="utf-8") == mark:
             return folder
@@ -155,10 +165,10 @@ def factory_credentials(farms: Mapping[str, Any] | None = None, **more: str) -> 
     return {"sluice.configuration": json.dumps(document), **named}
 
 
-def _state_mark() -> str:
+def _state_mark(image: Path) -> str:
     """What a saved state depends on."""
     digest = hashlib.sha256()
-    stamp = image_path().stat()
+    stamp = image.stat()
     digest.update(f"{stamp.st_size} {stamp.st_mtime_ns} {acceleration.choose()}".encode())
     for source in ("qemu.py", "credentials.py", "appliance.py", "laboratory.py", "namespaces.py", "inside/control.py"):
         digest.update((_HERE / source).read_bytes())
