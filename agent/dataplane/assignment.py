@@ -43,7 +43,7 @@ def assign(
     previous: Assignment,
     unchanged: Collection[str],
 ) -> Assignment:
-    """Numbers for `farms`, which are the enabled ones.
+    """Numbers for `farms`, which are the enabled ones; `weights` has for each its positive weights.
 
     `unchanged` names farms whose numbers in `previous` are known to fit still. Of the others those that fit are kept.
     A farm that shares a random picker gets a turn of its own as soon as one is free.
@@ -53,7 +53,7 @@ def assign(
     kept: dict[str, Picker | None] = {}
     for name in sorted(farms):
         numbers = previous.farms.get(name)
-        usable = [weight for weight in weights.get(name, {}).values() if weight > 0]
+        usable = weights[name].values()
         if numbers and (name in unchanged or not usable or (numbers.picker and fits(numbers.picker, usable))):
             kept[name] = numbers.picker
     pool = Pool(picker for picker in kept.values() if picker)
@@ -61,10 +61,9 @@ def assign(
     for name in sorted(farms):
         before = previous.farms.get(name)
         picker = kept.get(name)
-        usable = [weight for weight in weights.get(name, {}).values() if weight > 0]
+        usable = weights[name].values()
         if usable and (picker is None or picker.kind == "random"):
-            better = pool.choose(usable)
-            picker = better if picker is None or better.kind == "turn" else picker
+            picker = (picker and pool.turn(usable)) or picker or pool.choose(usable)
         if before and name in unchanged:
             result[name] = before if picker == before.picker else FarmNumbers(before.mark, picker, before.backends)
             continue

@@ -7,8 +7,9 @@ farms get a `random` picker (`numgen random`), which any number of them share: t
 even when one farm's connections follow another's in a pattern, which a shared counter would turn into a bias.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from agent.dataplane import buckets
@@ -53,6 +54,11 @@ LARGEST = max(_TURNS)
 """The largest number of buckets."""
 
 
+@lru_cache(maxsize=4096)
+def _turn_sizes(length: int) -> list[int]:
+    return buckets.exact_sizes(length, TURNS)
+
+
 class Pool:
     """Which turn pickers are free. Mutable, for the time of one assignment."""
 
@@ -61,16 +67,16 @@ class Pool:
         self._free = {size: [p for p in pickers if p not in used] for size, pickers in TURNS.items()}
         self._none_left: set[int] = set()
 
-    def choose(self, weights: Iterable[int]) -> Picker:
-        """Take a picker for these weights (at least one positive): a turn of its own, else a shared random one."""
-        positive = [weight for weight in weights if weight > 0]
-        length = buckets.cycle(positive)
-        return self._turn(length, positive) or RANDOMS[buckets.size_for(positive, RANDOMS)]
+    def choose(self, weights: Collection[int]) -> Picker:
+        """Take a picker for these weights (all positive): a turn of its own, else a shared random one."""
+        return self.turn(weights) or RANDOMS[buckets.size_for(weights, RANDOMS)]
 
-    def _turn(self, length: int, weights: list[int]) -> Picker | None:
-        sizes = buckets.exact_sizes(length, TURNS)
-        if sizes and length in self._none_left:
+    def turn(self, weights: Collection[int]) -> Picker | None:
+        """Take a picker that gives these weights (all positive) a turn of their own; None where none is left."""
+        length = buckets.cycle(weights)
+        if length in self._none_left:
             return None
+        sizes = _turn_sizes(length)
         for size in sizes or [buckets.coarse_size(weights)]:
             for picker in self._free[size]:
                 if not picker.shared:

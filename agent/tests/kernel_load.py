@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 
 
 async def main(address: str, port: int, clients: int) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from nftables import Nftables
 from pyroute2 import IPRoute
@@ -197,7 +197,7 @@ class Connection:
         self._file.close()
         self._socket.close()
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -353,6 +353,15 @@ class Box(Network):
             return str(output)
 
         return self.balancer.run(run)
+
+    def load_script(self, text: str) -> None:
+        """Load a script on the balancer, past the agent."""
+
+        def run() -> None:
+            code, _, error = Nftables().cmd(text)
+            assert code == 0, error
+
+        self.balancer.run(run)
 
     def elements(self) -> dict[str, dict[str, Any]]:
         """What the table holds, without counters."""

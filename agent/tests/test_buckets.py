@@ -5,7 +5,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.dataplane import buckets, pool
@@ -19,6 +19,8 @@ EXTREME = st.integers(1, 255).flatmap(
     )
 )
 SIZES = (*pool.TURNS,)
+# How long one example takes depends on who else uses the machine.
+unhurried = settings(deadline=None)
 
 
 def ideals(weights, size):
@@ -26,6 +28,7 @@ def ideals(weights, size):
     return {name: Fraction(size * weight, total) for name, weight in weights.items() if weight}
 
 
+@unhurried
 @given(WEIGHTS)
 def test_shares_are_within_one_bucket_of_ideal_and_sum_to_the_size(weights):
     size = buckets.size_for(weights.values(), SIZES)
@@ -37,6 +40,7 @@ def test_shares_are_within_one_bucket_of_ideal_and_sum_to_the_size(weights):
     assert Counter(buckets.fill(weights, size)) == counts
 
 
+@unhurried
 @given(EXTREME)
 def test_256_backends_of_the_most_uneven_weights_are_within_one_bucket_too(weights):
     size = buckets.size_for(weights.values(), SIZES)
@@ -45,6 +49,7 @@ def test_256_backends_of_the_most_uneven_weights_are_within_one_bucket_too(weigh
     assert all(abs(counts[name] - ideal) < 1 <= counts[name] for name, ideal in ideals(weights, size).items())
 
 
+@unhurried
 @given(WEIGHTS, st.integers(0, 200))
 def test_any_run_of_buckets_has_each_backend_nearly_as_often_as_its_share(weights, extra):
     size = max(sum(1 for weight in weights.values() if weight), 1) + extra
@@ -59,6 +64,7 @@ def test_any_run_of_buckets_has_each_backend_nearly_as_often_as_its_share(weight
         assert lags[-1] == 0
 
 
+@unhurried
 @given(WEIGHTS)
 def test_an_exact_size_gives_exact_shares(weights):
     length = buckets.cycle(weights.values())
@@ -67,6 +73,7 @@ def test_an_exact_size_gives_exact_shares(weights):
         assert all(counts[name] == ideal for name, ideal in ideals(weights, size).items())
 
 
+@unhurried
 @given(WEIGHTS)
 def test_the_order_in_which_weights_are_named_does_not_matter(weights):
     size = buckets.size_for(weights.values(), SIZES)

@@ -5,7 +5,7 @@ import json
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.dataplane import compile_ruleset, readback, script
@@ -161,6 +161,7 @@ DOCUMENTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(DOCUMENTS)
 def test_any_sequence_of_changes_leads_to_the_last_document(documents):
     previous, held = None, {}
@@ -170,7 +171,7 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
             if name in farms:
                 backends = {b: {**v, "address": f"10.30.0.{b[1]}"} for b, v in farms[name]["backends"].items()}
                 content[name] = {**farms[name], "addresses": [f"10.20.0.{host}"], "backends": backends}
-        ruleset = compiled(content, {name: weights for name in content}, previous=previous)
+        ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous)
         assert executed(held, delta_from(held, ruleset)) == merged(ruleset)
         if previous:
             assert executed(held, delta(previous, ruleset)) == merged(ruleset)

@@ -84,7 +84,7 @@ def test_an_empty_kernel_has_nothing_to_adopt():
     "table", ["chain x { counter; }", "map numbers { type mark : mark; }", "set numbers { type mark; }"]
 )
 def test_a_table_of_our_name_that_is_none_of_ours_is_replaced(box, table):
-    box.nft(f"table inet sluice {{ {table} }}\n")
+    box.nft(f"table inet sluice {{ {table}; }}")
     box.adopt()
     box.apply(FARMS)
     assert box.elements() == expected(box.ruleset)
@@ -94,7 +94,7 @@ def test_the_table_of_another_version_is_replaced_with_its_numbers_kept(box):
     box.apply(FARMS)
     marks = dict(box.ruleset.marks())
     with box.connect() as connection:
-        box.balancer.run(_load, script(box.ruleset).replace(VERSION, "an older one"))
+        box.load_script(script(box.ruleset).replace(VERSION, "an older one"))
         box.adopt()
         box.apply(FARMS)
         assert VERSION in box.nft("list map inet sluice numbers")
@@ -117,11 +117,6 @@ def test_the_script_makes_what_the_agent_makes(box, tmp_path):
             assert fresh.run(_listing) == box.balancer.run(_listing)
     finally:
         fresh.close()
-
-
-def _load(text):
-    code, _, error = Nftables().cmd(text)
-    assert code == 0, error
 
 
 def _load_file(path):

@@ -4,6 +4,7 @@
 import socket
 import struct
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from kernel_net import BALANCER, CLIENT, FRONT, PLENTY, VIRTUAL, Box, add_addresses, backend_address, farm, until
@@ -59,7 +60,7 @@ def test_weights_are_exact_and_interleaved(box):
     sequence = box.turn(16)
     assert Counter(sequence) == {backend_address(1): 12, backend_address(2): 4}
     places = [place for place, who in enumerate(sequence) if who == backend_address(2)]
-    assert {after - before for before, after in zip(places, places[1:], strict=False)} == {4}
+    assert {after - before for before, after in pairwise(places)} == {4}
     assert box.ruleset.share("web", "b1") == 0.75
 
 
@@ -143,7 +144,7 @@ def test_a_virtual_address_refuses_what_no_farm_serves(box, family):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_management_port_of_the_own_address_cannot_be_captured(box, family):
-    any_address = {4: "0.0.0.0", 6: "::"}[family]  # noqa: S104
+    any_address = {4: "0.0.0.0", 6: "::"}[family]
     listener = box.balancer.socket(socket.AF_INET if family == 4 else socket.AF_INET6)
     listener.bind((any_address, 443))
     listener.listen()
