@@ -13,10 +13,10 @@ from typing import Any, Self, TypeVar
 from agent.access import Access
 from agent.controller.host import Host
 from agent.controller.observe import Observer, effective_weights
-from agent.controller.opening import first_configuration, last_good
+from agent.controller.opening import UNUSABLE, first_configuration, last_good
 from agent.dataplane import Assignment, Kernel, KernelRefused, Ruleset, compile_ruleset, script
 from agent.health import Checker, Target, Verdict, targets
-from agent.model import Configuration, Fault, Invalid, pointer
+from agent.model import Configuration, Fault, Invalid, digest, pointer
 from agent.model.state import StateNow, SystemNow, Trouble
 from agent.snapshots import Conflict, Snapshot, Store, StoreError
 from agent.storage import write_atomically
@@ -62,6 +62,7 @@ class Controller:
         self._wake = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._config = Configuration()
+        self._in_force: Snapshot | None = None
         self._ruleset: Ruleset | None = None
         self._converged = False
         self._opening: list[Trouble] = []
@@ -93,8 +94,8 @@ class Controller:
 
     @property
     def in_force(self) -> Snapshot | None:
-        """The snapshot in force; None when the store can keep none."""
-        return self.store.in_force()
+        """The snapshot in force; None when the store can keep none. It and `config` change together."""
+        return self._in_force
 
     async def start(self) -> None:
         """Undo an interrupted commit, take the document in force, adopt what the kernel holds, and begin to check.
@@ -108,7 +109,7 @@ class Controller:
             self.access.provision, password=self._provisioning.admin_password, api_token=self._provisioning.api_token
         )
         self._opening = list(self._provisioning.troubles)
-        self._config = self._open_configuration(recovery.in_force)
+        self._config, self._in_force = self._open_configuration(recovery.in_force)
         self._checker.restore(_read_json(self._health_file))
         self._checker.update(targets(self._config))
         adopted = await self._run(self._adopt)
@@ -137,16 +138,15 @@ class Controller:
         refuses, and then nothing has changed), StoreError, ApplyFailed.
         """
         async with self._lock:
-            current = self.store.in_force()
+            current = self._in_force
             if parent is not None and (current is None or current.number != parent):
                 raise Conflict(current.number if current else None)
-            if current is not None and config == self._config:
+            if current is not None and digest(config) == current.digest:
                 return current
             await self._run(self._verify, config)
             snapshot = await self._run(
                 lambda: self.store.prepare(config, author=author, comment=comment, parent=parent)
             )
-            before = self._config
             try:
                 await self._put(config)
                 confirmed = await self._run(self.store.confirm, snapshot.number)
@@ -154,11 +154,12 @@ class Controller:
                 # Whatever it is, the document from before must be in force again.
                 _log.exception("snapshot %s could not be put in force", snapshot.number)
                 self.store.abandon(snapshot.number)
-                self._config = before
                 await self._converge()
                 if isinstance(error, StoreError):
                     raise
                 raise ApplyFailed(f"{error}; the configuration from before is in force again") from error
+            self._config, self._in_force = config, confirmed
+            self._opening = [trouble for trouble in self._opening if trouble.code != UNUSABLE]
             self._keep_health()
             _log.info("snapshot %s by %s is in force", confirmed.number, confirmed.author)
             return confirmed
@@ -177,14 +178,14 @@ class Controller:
 
     async def state(self) -> StateNow:
         """Farms and backends as they are now; counters are at most a second old."""
-        snapshot = self.store.in_force()
+        snapshot = self._in_force
         counted = await self._run(self._observer.count)
         number = snapshot.number if snapshot else None
         return self._observer.state(self._config, self._ruleset, number, self.troubles(), counted)
 
     async def system(self) -> SystemNow:
         """The appliance as it is now."""
-        snapshot = self.store.in_force()
+        snapshot = self._in_force
         number, claimed, troubles = snapshot.number if snapshot else None, self.access.claimed, self.troubles()
         return await asyncio.to_thread(self._observer.system, number, claimed=claimed, troubles=troubles)
 
@@ -196,19 +197,19 @@ class Controller:
             found.append(Trouble(code="checks-hindered", message=hindrance))
         return found
 
-    def _open_configuration(self, snapshot: Snapshot | None) -> Configuration:
+    def _open_configuration(self, snapshot: Snapshot | None) -> tuple[Configuration, Snapshot | None]:
         if snapshot is not None:
             config, found = last_good(self.store, snapshot)
             self._opening += found
-            return config
+            return config, snapshot
         config, comment, found = first_configuration(self._provisioning)
         self._opening += found
         try:
             number = self.store.prepare(config, author="system", comment=comment).number
-            self.store.confirm(number)
+            return config, self.store.confirm(number)
         except StoreError as error:
             _log.error("the first snapshot could not be kept: %s", error)
-        return config
+        return config, None
 
     def _verify(self, config: Configuration) -> Ruleset:
         """Whether the links' networks and the kernel would take `config`; changes nothing. Raises Invalid."""
@@ -238,7 +239,6 @@ class Controller:
         self._converging = []
         self._checker.update(targets(config))
         self._ruleset = await self._run(self._load, config, previous)
-        self._config = config
         self._converging = await self._host.configure(config)
 
     def _load(self, config: Configuration, previous: Assignment | None) -> Ruleset:

@@ -6,6 +6,9 @@ from agent.model.state import Trouble
 from agent.snapshots import Snapshot, Store, StoreError
 from agent.system.credentials import Provisioning
 
+UNUSABLE = "configuration-unusable"
+"""The code of the trouble that ends with the next commit."""
+
 _TRIES = 1000
 """So many earlier snapshots are tried when the one in force cannot be used."""
 
@@ -43,6 +46,6 @@ def last_good(store: Store, snapshot: Snapshot) -> tuple[Configuration, list[Tro
             f"Snapshot {snapshot.number} cannot be used by this software ({reason}); "
             f"snapshot {entry.number} is balanced by instead. Roll back to it, or correct the document."
         )
-        return config, [Trouble(code="configuration-unusable", message=message)]
+        return config, [Trouble(code=UNUSABLE, message=message)]
     message = f"No snapshot can be used by this software ({reason}); nothing is balanced. Commit a new document."
-    return Configuration(), [Trouble(code="configuration-unusable", message=message)]
+    return Configuration(), [Trouble(code=UNUSABLE, message=message)]

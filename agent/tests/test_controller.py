@@ -248,6 +248,9 @@ async def test_a_document_that_todays_rules_refuse_gives_way_to_the_newest_that_
     await world.start()
     assert world.controller.config == document()
     assert [trouble.code for trouble in world.controller.troubles()] == ["configuration-unusable"]
+    # Going back to what is balanced by is a commit like any other, and ends the trouble.
+    assert (await world.controller.rollback(2, author="admin")).number == 4
+    assert world.controller.troubles() == []
 
 
 async def test_health_survives_a_restart_of_the_agent(world: World) -> None:
