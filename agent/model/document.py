@@ -183,6 +183,14 @@ class Configuration(_Part):
         default_factory=dict, max_length=10_000, title="Farms", description="Balanced services by name."
     )
 
+    @field_validator("version", mode="before")
+    @classmethod
+    def _a_whole_number(cls, value: object) -> object:
+        # True and 1.0 equal 1, and would stand in the canonical form as what they are.
+        if type(value) is not int:
+            raise PydanticCustomError("version", "must be the whole number 1")
+        return value
+
     def virtual_addresses(self) -> set[Address]:
         """Every virtual address of an enabled farm."""
         return {address for farm in self.farms.values() if farm.enabled for address in farm.addresses}

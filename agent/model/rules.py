@@ -4,12 +4,15 @@
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
 
-from agent.model.document import Configuration
+from agent.model.document import Configuration, Farm
 from agent.model.faults import Fault, pointer
 from agent.model.types import Address
 
 MANAGEMENT_PORT = 443
 """The port of the GUI and API on the appliance's own addresses; no farm can take it."""
+
+MAX_SERVICES = 100_000
+"""Combinations of virtual address, protocol and port over all farms: ten times what is designed for."""
 
 Network = IPv4Network | IPv6Network
 
@@ -54,7 +57,22 @@ def _families(config: Configuration) -> Iterator[Fault]:
                 )
 
 
+def _services(farm: Farm) -> int:
+    return len(farm.addresses) * len(farm.protocols) * len(farm.ports)
+
+
+def _size(config: Configuration) -> Iterator[Fault]:
+    total = sum(_services(farm) for farm in config.farms.values())
+    if total > MAX_SERVICES:
+        yield Fault(
+            pointer("farms"),
+            f"serve {total} combinations of address, protocol and port; the appliance takes {MAX_SERVICES}",
+        )
+
+
 def _overlaps(config: Configuration) -> Iterator[Fault]:
+    if any(_size(config)):
+        return  # comparing them all would take the appliance's memory
     taken: dict[tuple[Address, str, int], str] = {}
     for name, farm in sorted(config.farms.items()):
         if not farm.enabled:
@@ -145,4 +163,4 @@ def _placed(config: Configuration) -> Iterator[Fault]:
         yield from unreachable(config, networks)
 
 
-_RULES = (_families, _overlaps, _backends, _checks, _links, _management, _placed)
+_RULES = (_size, _families, _overlaps, _backends, _checks, _links, _management, _placed)

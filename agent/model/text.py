@@ -22,6 +22,9 @@ MAX_BYTES = 32 * 1024 * 1024
 MAX_FAULTS = 100
 """A document that is wrong throughout is told so by its first hundred faults."""
 
+TOO_MANY = 10_000
+"""A document with more faults than this is told their number."""
+
 
 def parse(text: bytes | str) -> Configuration:
     """Read a JSON document.
@@ -36,6 +39,8 @@ def load(text: bytes | str) -> Any:
     if len(text) > MAX_BYTES:
         raise Invalid([Fault("", f"is larger than {MAX_BYTES} bytes")])
     try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise Invalid([Fault("", f"is not UTF-8 text (byte {error.start})")]) from None
@@ -62,6 +67,10 @@ def conform(model: type[M], content: object) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
+        if error.error_count() > TOO_MANY:
+            # Half a million faults, each with where and why, would take the appliance's memory.
+            words = f"has {error.error_count()} faults, too many to list; it is hardly a document of this kind"
+            raise Invalid([Fault("", words)]) from None
         details = error.errors(include_url=False, include_context=True, include_input=True)
         raise Invalid(_fault(detail) for detail in details[:MAX_FAULTS]) from None
 
@@ -106,11 +115,11 @@ def _walk(path: tuple[str, ...], before: Any, after: Any) -> Iterator[Change]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} stands twice in one object")
+    content: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            raise ValueError(f"the name {_short(name)} stands twice in one object")
+        content[name] = value
     return content
 
 
@@ -119,6 +128,10 @@ def _no_constant(name: str) -> Any:
 
 
 _NAME_RULE = "use lower-case letters, digits and hyphens, 1 to 63 characters, no hyphen at the ends"
+_LINK_RULE = (
+    "use the kernel's name: at most 15 lower-case letters, digits, dots, hyphens and underscores, a letter first"
+)
+_HOSTNAME_RULE = "use lower-case letters, digits and hyphens in up to 8 parts joined by dots, no hyphen at their ends"
 _PLAIN_WORDS = {
     "extra_forbidden": "is not a field of the document; remove it or correct its name",
     "missing": "is missing; it must be given",
@@ -127,6 +140,7 @@ _PLAIN_WORDS = {
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
     "string_type": "must be a text",
+    "string_unicode": "must be a text of Unicode characters",
     "bool_type": "must be true or false",
     "list_type": "must be a list",
     "dict_type": "must be an object",
@@ -145,7 +159,8 @@ def _fault(detail: ErrorDetails) -> Fault:
         bound = f"at least {context['ge']:g}" if "ge" in context else f"at most {context['le']:g}"
         words = f"must be {bound}, not {_short(detail['input'])}"
     elif kind == "string_pattern_mismatch":
-        words = f"{_short(detail['input'])} is not a valid name; {_NAME_RULE}"
+        rule = {"links": _LINK_RULE, "system": _HOSTNAME_RULE}.get(str(loc[0]) if loc else "", _NAME_RULE)
+        words = f"{_short(detail['input'])} is not a valid name; {rule}"
     elif kind == "too_short":
         words = f"needs at least {context['min_length']}"
     elif kind in ("too_long", "string_too_long"):
@@ -162,5 +177,9 @@ def _fault(detail: ErrorDetails) -> Fault:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, dict | list):
+        return (
+            "an object" if isinstance(value, dict) else "a list"
+        )  # as deep as it was read, it may be too deep to write
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else text[:57] + "..."

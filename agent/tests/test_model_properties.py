@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What holds for every document: its text and back, and differences."""
+
+import copy
+import hashlib
+import json
+import random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.model import Configuration, Invalid, canonical, difference, digest, parse, pointer, validate
+
+names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+ports = st.integers(1, 65535)
+seconds = st.one_of(st.integers(1, 3600), st.floats(0.1, 3600))
+
+
+@st.composite
+def checks(draw, *, needs_port):
+    interval = draw(seconds)
+    check = {"interval": interval, "timeout": draw(st.floats(0.1, interval)), "rise": draw(st.integers(1, 100))}
+    if needs_port or draw(st.booleans()):
+        check["port"] = draw(ports)
+    return check
+
+
+@st.composite
+def farms(draw, number):
+    """A farm whose addresses nothing else has."""
+    six = draw(st.booleans())
+    network = f"2001:db8:{number:x}::" if six else f"10.{number}.1."
+    servers = f"2001:db8:ffff:{number:x}::" if six else f"172.16.{number}."
+    protocols = draw(st.lists(st.sampled_from(["tcp", "udp"]), min_size=1, unique=True))
+    backends = draw(st.lists(names, max_size=4, unique=True))
+    return {
+        "enabled": draw(st.booleans()),
+        "addresses": [
+            f"{network}{host}" for host in draw(st.lists(st.integers(1, 99), min_size=1, max_size=3, unique=True))
+        ],
+        "protocols": protocols,
+        "ports": draw(st.lists(ports, min_size=1, max_size=4, unique=True)),
+        "forwarding": draw(st.sampled_from(["dnat", "snat"])),
+        "scheduler": draw(st.sampled_from(["round-robin", "weighted"])),
+        "checks": draw(st.lists(checks(needs_port="tcp" not in protocols), max_size=2)),
+        "backends": {
+            name: {
+                "address": f"{servers}{place + 1}",
+                "port": draw(st.none() | ports),
+                "weight": draw(st.integers(1, 256)),
+                "state": draw(st.sampled_from(["enabled", "drain"])),
+            }
+            for place, name in enumerate(backends)
+        },
+    }
+
+
+@st.composite
+def documents(draw):
+    """A valid document, as parsed JSON."""
+    known = draw(st.lists(names, max_size=4, unique=True))
+    content = {
+        "version": 1,
+        "system": {"hostname": draw(st.lists(names, min_size=1, max_size=3).map(".".join))},
+        "farms": {name: draw(farms(number)) for number, name in enumerate(known)},
+    }
+    if draw(st.booleans()):
+        content["links"] = {
+            f"eth{number}": {"dhcp": True, "addresses": [f"192.168.{number}.{host}/24" for host in hosts]}
+            for number, hosts in enumerate(
+                draw(st.lists(st.lists(st.integers(1, 254), max_size=3, unique=True), min_size=1, max_size=3))
+            )
+        }
+    return content
+
+
+@given(documents())
+def test_text_and_back(content):
+    config = validate(content)
+    assert parse(canonical(config)) == config
+    assert parse(json.dumps(content)) == config
+    assert canonical(parse(canonical(config))) == canonical(config)
+    assert validate(json.loads(canonical(config))) == config
+    assert digest(config) == hashlib.sha256(canonical(config)).hexdigest()
+
+
+@given(documents(), st.randoms(use_true_random=False))
+def test_the_order_of_names_does_not_matter(content, chance):
+    assert canonical(validate(shuffled(content, chance))) == canonical(validate(content))
+
+
+def shuffled(content, chance: random.Random):
+    if isinstance(content, dict):
+        items = [(name, shuffled(value, chance)) for name, value in content.items()]
+        chance.shuffle(items)
+        return dict(items)
+    return [shuffled(value, chance) for value in content] if isinstance(content, list) else content
+
+
+@given(documents())
+def test_what_is_left_out_is_the_default(content):
+    config = validate(content)
+    short = config.model_dump(mode="json", exclude_defaults=True)
+    assert validate(short) == config
+
+
+@given(documents())
+def test_a_document_does_not_differ_from_itself(content):
+    assert difference(validate(content), validate(copy.deepcopy(content))) == []
+
+
+@given(documents(), documents())
+def test_differences_lead_from_one_document_to_the_other_and_back(one, other):
+    before, after = validate(one), validate(other)
+    assert applied(before, difference(before, after)) == json.loads(canonical(after))
+    assert applied(after, difference(after, before)) == json.loads(canonical(before))
+    there = [(change.pointer, change.before, change.after) for change in difference(before, after)]
+    back = [(change.pointer, change.after, change.before) for change in difference(after, before)]
+    assert there == back
+    assert bool(there) == (canonical(before) != canonical(after))
+
+
+def applied(config, changes):
+    content = json.loads(canonical(config))
+    for change in changes:
+        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in change.pointer.split("/")[1:]]
+        place = content
+        for part in path:
+            place = place[part]
+        assert (last in place) == (change.kind != "added")
+        assert place.get(last) == change.before
+        if change.kind == "removed":
+            del place[last]
+        else:
+            place[last] = change.after
+    return content
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_anything_is_a_document_or_has_faults(content):
+    try:
+        config = validate(content)
+    except Invalid as invalid:
+        assert_told(invalid)
+    else:
+        assert isinstance(config, Configuration)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(documents(), st.data())
+def test_one_part_replaced_by_anything_is_valid_or_told_there(content, data):
+    paths = list(walk(content))
+    path = data.draw(st.sampled_from(paths))
+    spoilt = copy.deepcopy(content)
+    place = spoilt
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = data.draw(json_values)
+    try:
+        config = validate(spoilt)
+    except Invalid as invalid:
+        assert_told(invalid)
+    else:
+        assert parse(canonical(config)) == config
+
+
+def walk(content, path=()):
+    for name, value in content.items() if isinstance(content, dict) else enumerate(content):
+        yield (*path, name)
+        if isinstance(value, dict | list):
+            yield from walk(value, (*path, name))
+
+
+def assert_told(invalid):
+    assert invalid.faults
+    for fault in invalid.faults:
+        assert fault.pointer == "" or fault.pointer.startswith("/")
+        assert fault.message
+        assert len(fault.message) < 400
+        json.dumps([fault.pointer, fault.message]).encode()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_document_or_have_faults(content):
+    try:
+        parse(content)
+    except Invalid as invalid:
+        assert_told(invalid)
+
+
+@given(st.lists(st.text() | st.integers(0, 99), max_size=4))
+def test_pointers_can_be_taken_apart_again(parts):
+    text = pointer(*parts)
+    found = [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
+    assert found == [str(part) for part in parts]
