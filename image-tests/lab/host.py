@@ -23,6 +23,8 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PACKAGES = (
     "chromium",
     "debian-archive-keyring",
+    "dnsmasq-base",
+    "fonts-dejavu-core",
     "git",
     "iproute2",
     "make",
