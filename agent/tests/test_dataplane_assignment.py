@@ -43,6 +43,7 @@ def test_a_farm_keeps_its_numbers_when_others_come_and_go():
     third = compiled({"m": 3}, second)
     assert first.assignment.farms["m"] == second.assignment.farms["m"] == third.assignment.farms["m"]
     assert third.parts["m"].elements == first.parts["m"].elements
+    assert len(set(pickers(second).values())) == 3
 
 
 def test_freed_marks_are_not_used_again_soon():
