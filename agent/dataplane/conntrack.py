@@ -19,7 +19,7 @@ _TUPLE_ORIG, _PROTOINFO, _MARK, _ID, _ZONE, _MARK_MASK = 1, 4, 8, 12, 18, 21
 _TUPLE_PROTO, _PROTO_NUM = 2, 1
 _TYPE = 0x3FFF  # without the bits for nesting and byte order
 
-_TCP_TIME_WAIT, _TCP_CLOSE = 7, 8
+_TCP_SYN_SENT, _TCP_TIME_WAIT, _TCP_CLOSE = 1, 7, 8
 _UDP = 17
 
 _HEADER = Struct("=IHHII")  # length, type, flags, sequence, port
@@ -58,9 +58,10 @@ def active_by_mark() -> dict[int, int]:
     return histogram
 
 
-def forget_udp(marks: Collection[int]) -> int:
+def forget(marks: Collection[int], *, half_open: bool) -> int:
     """Remove the UDP flows whose connection mark is one of `marks`; their next packet is balanced anew.
 
+    With `half_open` also TCP connections that nobody has answered yet: the client's next try goes elsewhere.
     Returns how many were removed. Needs CAP_NET_ADMIN. Raises OSError.
     """
     if not marks:
@@ -69,24 +70,27 @@ def forget_udp(marks: Collection[int]) -> int:
     if len(marks) == 1:
         chosen = _attribute(_MARK, _NUMBER.pack(*marks)) + _attribute(_MARK_MASK, _NUMBER.pack(0xFFFFFFFF))
     wanted = frozenset(marks)
-    found = [request for data, start, end in _dump(chosen) if (request := _udp_request(data, start, end, wanted))]
-    return _delete(found)
+    found = (_request(data[start:end], wanted, half_open=half_open) for data, start, end in _dump(chosen))
+    return _delete([request for request in found if request])
 
 
-def _udp_request(data: memoryview, start: int, end: int, marks: frozenset[int]) -> bytes | None:
-    """The body of the request that deletes this flow, if it is UDP and has one of `marks`."""
-    mark, attributes, udp = 0, [], False
-    for kind, value in _attributes(data[start + _BODY : end]):
+def _request(entry: memoryview, marks: frozenset[int], *, half_open: bool) -> bytes | None:
+    """The body of the request that deletes this entry, if it has one of `marks` and is of a kind that is to go."""
+    mark, attributes, goes = 0, [], False
+    for kind, value in _attributes(entry[_BODY:]):
         if kind == _MARK:
             mark = _NUMBER.unpack(value)[0]
         elif kind in (_TUPLE_ORIG, _ID, _ZONE):
             attributes.append(_attribute(kind | (0x8000 if kind == _TUPLE_ORIG else 0), bytes(value)))
         if kind == _TUPLE_ORIG:
             protocol = dict(_attributes(value)).get(_TUPLE_PROTO, memoryview(b""))
-            udp = bytes(dict(_attributes(protocol)).get(_PROTO_NUM, b"")) == bytes([_UDP])
-    if not udp or mark not in marks:
+            goes = bytes(dict(_attributes(protocol)).get(_PROTO_NUM, b"")) == bytes([_UDP])
+        elif kind == _PROTOINFO and half_open:
+            # As in active_by_mark: TCP's attribute, and in it first of all the state.
+            goes = len(value) > 8 and value[2] == 1 and value[8] == _TCP_SYN_SENT
+    if not goes or mark not in marks:
         return None
-    return bytes(data[start + _HEADER.size : start + _BODY]) + b"".join(attributes)
+    return bytes(entry[_HEADER.size : _BODY]) + b"".join(attributes)
 
 
 def _delete(requests: list[bytes]) -> int:

@@ -90,8 +90,9 @@ class Kernel:
     def apply(self, ruleset: Ruleset) -> None:
         """Make the kernel hold `ruleset`, in one transaction, or raise KernelRefused and leave all as it was.
 
-        UDP flows of backends that left, or that are enabled but take nothing any more, are forgotten right after it:
-        their clients are balanced anew. Where somebody else has changed the table meanwhile, that is mended.
+        UDP flows and unanswered TCP connections of backends that left, or that are enabled but take nothing any more,
+        are forgotten right after it: their clients are balanced anew. Where somebody else has changed the table
+        meanwhile, that is mended.
         """
         self._send(ruleset)
         before, failed_before = self._marks_before()
@@ -129,7 +130,7 @@ class Kernel:
         """Remove the UDP flows of these (farm, backend) from connection tracking; the number removed."""
         wanted = set(backends)
         marks = self._applied.marks() if self._applied else {}
-        return conntrack.forget_udp([mark for mark, who in marks.items() if who in wanted])
+        return conntrack.forget([mark for mark, who in marks.items() if who in wanted], half_open=False)
 
     def _commands(self, ruleset: Ruleset) -> list[Command]:
         if not self._looked:
@@ -169,10 +170,10 @@ class Kernel:
 
     def _forget(self, marks: set[int]) -> None:
         try:
-            conntrack.forget_udp(marks)
+            conntrack.forget(marks, half_open=True)
         except OSError as error:
             # The change itself has been made; a stale flow ends by its timeout.
-            _log.warning("UDP flows of backends that left could not be removed: %s", error)
+            _log.warning("flows of backends that left could not be removed: %s", error)
 
     def _run(self, commands: Sequence[Command]) -> None:
         if not commands:

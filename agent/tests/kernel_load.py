@@ -9,6 +9,8 @@ import json
 import sys
 
 PATIENCE = 20.0
+PACE = 0.005
+"""Seconds from one connection of a client to its next, so that those who make changes get their turn, too."""
 
 
 async def main(address: str, port: int, clients: int) -> None:
@@ -17,6 +19,7 @@ async def main(address: str, port: int, clients: int) -> None:
     async def client() -> None:
         nonlocal served
         while not stop.is_set():
+            await asyncio.sleep(PACE)
             try:
                 async with asyncio.timeout(PATIENCE):
                     reader, writer = await asyncio.open_connection(address, port)

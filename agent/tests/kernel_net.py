@@ -342,26 +342,18 @@ class Box(Network):
     def active(self) -> dict[tuple[str, str], int]:
         return self.balancer.run(self.kernel.active)
 
-    def nft(self, command: str) -> str:
-        """One command of nft on the balancer; its answer as JSON text."""
+    @staticmethod
+    def command(text: str) -> str:
+        """Run commands of nft in the namespace that this is called in; the answer as JSON text."""
+        context = Nftables()
+        context.set_json_output(True)
+        code, output, error = context.cmd(text)
+        assert code == 0, error
+        return str(output)
 
-        def run() -> str:
-            context = Nftables()
-            context.set_json_output(True)
-            code, output, error = context.cmd(command)
-            assert code == 0, error
-            return str(output)
-
-        return self.balancer.run(run)
-
-    def load_script(self, text: str) -> None:
-        """Load a script on the balancer, past the agent."""
-
-        def run() -> None:
-            code, _, error = Nftables().cmd(text)
-            assert code == 0, error
-
-        self.balancer.run(run)
+    def nft(self, text: str) -> str:
+        """Run commands of nft on the balancer, past the agent; the answer as JSON text."""
+        return self.balancer.run(self.command, text)
 
     def elements(self) -> dict[str, dict[str, Any]]:
         """What the table holds, without counters."""

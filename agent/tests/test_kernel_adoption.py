@@ -94,7 +94,7 @@ def test_the_table_of_another_version_is_replaced_with_its_numbers_kept(box):
     box.apply(FARMS)
     marks = dict(box.ruleset.marks())
     with box.connect() as connection:
-        box.load_script(script(box.ruleset).replace(VERSION, "an older one"))
+        box.nft(script(box.ruleset).replace(VERSION, "an older one"))
         box.adopt()
         box.apply(FARMS)
         assert VERSION in box.nft("list map inet sluice numbers")

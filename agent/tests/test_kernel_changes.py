@@ -3,11 +3,12 @@
 
 import itertools
 import random
+import threading
 from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from kernel_net import Box, backend_address, expected, farm
+from kernel_net import Box, backend_address, expected, farm, until
 
 from agent.dataplane import KernelRefused, compile_ruleset, script
 from agent.model import Configuration
@@ -67,7 +68,7 @@ def test_established_connections_survive_every_change(box, opened):
         "another forwarding": lambda: box.apply({"web": farm(2, forwarding="snat")}),
         "not enabled": lambda: box.apply({"web": farm(2, enabled=False)}),
         "farm removed": lambda: box.apply({}),
-        "table replaced as a whole": lambda: box.load_script(script(box.compiled({"web": farm(1, 2)}))),
+        "table replaced as a whole": lambda: box.nft(script(box.compiled({"web": farm(1, 2)}))),
     }
     for step, change in steps.items():
         change()
@@ -102,6 +103,19 @@ def test_udp_flows_of_a_backend_that_is_gone_go_to_another_at_once(box, reason):
             moved["backends"]["b1"]["address"] = backend_address(3)
             box.apply({"web": moved})
         assert says(sock) in (backend_address(2), backend_address(3))
+
+
+def test_a_client_that_waits_for_a_dead_backend_reaches_another_at_its_next_try(box):
+    box.backends.run(box.command, "add table inet dead; add chain inet dead c { type filter hook input priority 0; };")
+    box.backends.run(box.command, f"add rule inet dead c ip daddr {backend_address(4)} drop")
+    box.apply({"web": farm(1, 4)}, {"web": {"b4": 1}})
+    answers = []
+    client = threading.Thread(target=lambda: answers.append(box.ask()))
+    client.start()
+    until(lambda: box.active() == {("web", "b4"): 1})
+    box.apply({"web": farm(1, 4)}, {"web": {"b1": 1}})
+    client.join()
+    assert answers == [backend_address(1)]
 
 
 def test_udp_flows_of_a_draining_backend_stay_until_they_are_told_to_go(box):
