@@ -110,7 +110,7 @@ def mkosi() -> list[str]:
             archive.get("update")
             archive.get("download", f"mkosi={MKOSI_VERSION}-*", folder=packages)
         tree.mkdir(parents=True, exist_ok=True)
-        host.output(["dpkg-deb", "-x", str(sorted(packages.glob(wanted))[-1]), str(tree)])
+        host.output(["dpkg-deb", "-x", str(max(packages.glob(wanted))), str(tree)])
     return ["env", f"PYTHONPATH={modules}", "/usr/bin/python3", "-m", "mkosi"]
 
 

@@ -32,6 +32,7 @@ PACKAGES = (
     "openssl",
     "python3-nftables",
     "python3-venv",
+    "systemd",
     "uidmap",
 )
 
@@ -122,7 +123,7 @@ def _configured() -> list[tuple[str, str]]:
     )
     found = []
     for line in lines.splitlines():
-        address, suite, component = (line.split(" ") + ["", ""])[:3]
+        address, suite, component = [*line.split(" "), "", ""][:3]
         if component == "main" and (address.rstrip("/"), suite) not in found:
             found.append((address.rstrip("/"), suite))
     return found
