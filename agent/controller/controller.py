@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from agent.access import Access
 from agent.controller.host import Host
-from agent.controller.observe import Observer, effective_weights
+from agent.controller.observe import Observer, draining_and_unhealthy, effective_weights
 from agent.controller.opening import UNUSABLE, first_configuration, last_good
 from agent.dataplane import Assignment, Kernel, KernelRefused, Ruleset, compile_ruleset, script
 from agent.health import Checker, Target, Verdict, targets
@@ -65,6 +65,7 @@ class Controller:
         self._in_force: Snapshot | None = None
         self._ruleset: Ruleset | None = None
         self._converged = False
+        self._gone: set[tuple[str, str]] = set()
         self._opening: list[Trouble] = []
         self._converging: list[Trouble] = []
         self._observer = Observer(kernel, host, self._checker)
@@ -244,6 +245,11 @@ class Controller:
     def _load(self, config: Configuration, previous: Assignment | None) -> Ruleset:
         ruleset = self._compile(config, previous)
         self._kernel.apply(ruleset)
+        # A backend that drains has weight 0 already, so the change of weights does not tell that it died.
+        gone = draining_and_unhealthy(config, self._checker)
+        if gone - self._gone:
+            self._kernel.forget_udp(gone - self._gone)
+        self._gone = gone
         return ruleset
 
     async def _converge(self, previous: Assignment | None = None) -> None:

@@ -37,6 +37,17 @@ def effective_weights(config: Configuration, checker: Checker) -> dict[str, dict
     return {name: farm_weights(farm, checker) for name, farm in config.farms.items() if farm.enabled}
 
 
+def draining_and_unhealthy(config: Configuration, checker: Checker) -> set[Key]:
+    """The (farm, backend) that finish what they have, but cannot any more."""
+    return {
+        (name, backend_name)
+        for name, farm in config.farms.items()
+        if farm.enabled
+        for backend_name, backend in farm.backends.items()
+        if backend.state == "drain" and verdict_on(farm, backend, checker).health == "unhealthy"
+    }
+
+
 class Observer:
     """Asks the kernel at most once a second, however many ask the agent."""
 

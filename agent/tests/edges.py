@@ -2,7 +2,7 @@
 """The controller's edges for tests without a kernel: they keep what they are given, and fail when told to."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -28,13 +28,13 @@ LINK = SystemLink(
 
 
 class KernelEdge(Kernel):
-    """Holds a ruleset. `refuse`: the steps ("check", "apply") that are refused; `refused` counts how often."""
+    """Holds a ruleset. `refuse`: the steps that are refused; "apply" once, "check" until it is taken out."""
 
     def __init__(self, refuse: Collection[str] = ()) -> None:
         super().__init__()
         self.refuse = set(refuse)
         self.holds: Ruleset | None = None
-        self.history: list[Ruleset] = []
+        self.forgotten: list[tuple[str, str]] = []
 
     def adopt(self) -> Assignment | None:
         return None
@@ -48,13 +48,16 @@ class KernelEdge(Kernel):
             self.refuse.discard("apply")
             raise KernelRefused("Cannot allocate memory")
         self.holds = ruleset
-        self.history.append(ruleset)
 
     def counters(self) -> dict[tuple[str, str], Counters]:
         return {who: Counters(new=7, bytes_in=700, bytes_out=7000) for who in self._names()}
 
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self._names(), 3)
+
+    def forget_udp(self, backends: Iterable[tuple[str, str]]) -> int:
+        self.forgotten += backends
+        return 0
 
     def _names(self) -> list[tuple[str, str]]:
         return list(self.holds.marks().values()) if self.holds else []

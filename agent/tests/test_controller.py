@@ -253,6 +253,19 @@ async def test_a_document_that_todays_rules_refuse_gives_way_to_the_newest_that_
     assert world.controller.troubles() == []
 
 
+async def test_udp_flows_of_a_draining_backend_that_dies_are_forgotten(world: World) -> None:
+    host = next(address for address in _own_addresses())
+    with socket.create_server((host, 0)) as server:
+        port = server.getsockname()[1]
+        check = {"interval": 0.1, "timeout": 0.1, "rise": 1, "fall": 1, "port": port}
+        await world.controller.commit(
+            document(protocols=["udp"], checks=[check], backends={"a": {"address": host, "state": "drain"}}),
+            author="admin",
+        )
+        assert world.kernel.forgotten == []
+    await world.host.until(lambda: world.kernel.forgotten == [("web", "a")])
+
+
 async def test_health_survives_a_restart_of_the_agent(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
