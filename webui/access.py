@@ -7,7 +7,7 @@ from contextlib import suppress
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 from wtforms import Field, HiddenField, PasswordField, StringField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired, Length, ValidationError
 
 from agent.client import AgentDown, Problem
 from webui.csrf import EXPIRED, SafeForm
@@ -35,7 +35,7 @@ class ClaimForm(SafeForm):
     def validate_repeat(self, field: Field) -> None:
         """Catch a slip of the hand: there is no other way in."""
         if field.data != self.password.data:
-            raise ValueError("The two passwords differ.")
+            raise ValidationError("The two passwords differ.")
 
 
 class LoginForm(SafeForm):

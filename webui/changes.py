@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agent.model import Change
-from webui.describe import words
+from webui.describe import title
 from webui.faults import split
 from webui.figures import address_port
 from webui.forms import option_title
@@ -88,25 +88,17 @@ def _name(path: list[str]) -> tuple[str, str]:
     """What a path is about, and the title of the field it ends at."""
     match path:
         case ["farms", _, "backends", backend, *field]:
-            return _subject(path), " · ".join([f"Backend {backend}", *(_title("Backend", name) for name in field[:1])])
+            return _subject(path), " · ".join([f"Backend {backend}", *(title("Backend", name) for name in field[:1])])
         case ["farms", _, field, *_]:
-            return _subject(path), _title("Farm", field)
+            return _subject(path), title("Farm", field)
         case ["links", _, field, *_]:
-            return _subject(path), _title("Link", field)
+            return _subject(path), title("Link", field)
         case ["system", field, *_]:
-            return "System", _title("System", field)
+            return "System", title("System", field)
         case [part, _] if part in _PARTS:
             return _subject(path), ""
         case _:
             return _subject(path[:2]), " ".join(path[2:])
-
-
-def _title(part: str, field: str) -> str:
-    try:
-        return words(part, field).title
-    except KeyError:
-        # A field of a document that another version of the software made.
-        return field
 
 
 def _text(value: Any) -> str:  # noqa: PLR0911  a table of types

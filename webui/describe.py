@@ -60,6 +60,14 @@ def words(part: str, field: str) -> Words:
     )
 
 
+def title(part: str, field: str) -> str:
+    """The title of a field, or its name: documents may come from another version of the software."""
+    try:
+        return words(part, field).title
+    except KeyError:
+        return field
+
+
 @cache
 def _schema() -> Mapping[str, Any]:
     return Configuration.model_json_schema()

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from agent.client import AgentDown, Problem
@@ -15,7 +16,7 @@ from webui import live
 from webui.changes import Line, lines
 from webui.csrf import EXPIRED
 from webui.faults import place
-from webui.forms import FarmForm, ReasonForm, farm_data, option_title, sent
+from webui.forms import MAX_ROWS, FarmForm, ReasonForm, farm_data, option_title, sent
 from webui.session import agent
 
 blueprint = Blueprint("farms", __name__, url_prefix="/farms")
@@ -31,7 +32,7 @@ NEW: dict[str, Any] = {"enabled": True, "checks": [{}], "backends": [{}, {}]}
 @blueprint.app_template_global()
 def farm_url(name: str) -> str:
     """The page of a farm; one that is named like the page for new farms has another address."""
-    return url_for("farms.show", name=name) + ("/show" if name == "new" else "")
+    return url_for("farms.show_new" if name == "new" else "farms.show", name=name)
 
 
 blueprint.add_app_template_filter(option_title, "option_title")
@@ -45,7 +46,7 @@ def index() -> str:
 
 
 @blueprint.get("/<name>")
-@blueprint.get("/<name>/show")
+@blueprint.get("/<name>/show", endpoint="show_new")
 def show(name: str) -> str:
     """A farm: how it is now, and its settings."""
     current = agent().farm(_known(name))
@@ -65,22 +66,29 @@ def fragment(name: str) -> str:
     return render_template("farms/live.html", name=name, row=live.farm_row(name, state.farms[name], rates), state=state)
 
 
-@blueprint.route("/new", methods=["GET", "POST"])
+@blueprint.get("/new")
 def new() -> Answer:
+    """Ask for a new farm."""
+    return _page(FarmForm(data=NEW | {"snapshot": str(agent().farms().snapshot)}), None)
+
+
+@blueprint.post("/new")
+def create() -> Answer:
     """Create a farm."""
-    if request.method == "GET":
-        form = FarmForm(data=NEW | {"snapshot": str(agent().farms().snapshot)})
-        return _page(form, None)
-    return _edited(FarmForm(sent()), None)
+    return _edited(sent(), None)
 
 
-@blueprint.route("/<name>/edit", methods=["GET", "POST"])
+@blueprint.get("/<name>/edit")
 def edit(name: str) -> Answer:
-    """Change a farm."""
+    """Ask for a farm's settings."""
     current = agent().farm(_known(name))
-    if request.method == "GET":
-        return _page(FarmForm(data=farm_data(name, current.farm, current.snapshot)), name)
-    return _edited(FarmForm(sent(), name=name), name)
+    return _page(FarmForm(data=farm_data(name, current.farm, current.snapshot)), name)
+
+
+@blueprint.post("/<name>/edit")
+def change(name: str) -> Answer:
+    """Change a farm."""
+    return _edited(sent(), _known(name))
 
 
 @blueprint.route("/<name>/delete", methods=["GET", "POST"])
@@ -112,23 +120,24 @@ def delete(name: str) -> Answer:
     return page, status
 
 
-def _edited(form: FarmForm, name: str | None) -> Answer:
-    """Do what the button that was pressed says: a row more, a row less, or commit."""
+def _edited(data: MultiDict[str, str], name: str | None) -> Answer:
+    """Do what the button that was pressed says: a row more, a row less, or commit. `name` is None for a new farm."""
+    form = FarmForm(data)
     if name is not None:
         form.name.data = name
-    action, _, index = str(request.form.get("action", "save")).partition(":")
+    action, _, index = data["action"].partition(":")
     focus = None
     match action:
         case "save":
             return _save(form, name)
-        case "add-backend":
+        case "add-backend" if len(form.backends) < MAX_ROWS:
             form.backends.append_entry()
             focus = form.backends[-1].form.name.id
-        case "remove-backend":
-            _remove(form.backends, index)
-        case "add-check":
+        case "add-check" if len(form.checks) < MAX_ROWS:
             form.checks.append_entry()
             focus = form.checks[-1].form.interval.id
+        case "remove-backend":
+            _remove(form.backends, index)
         case "remove-check":
             _remove(form.checks, index)
         case _:
@@ -142,13 +151,13 @@ def _save(form: FarmForm, name: str | None) -> Answer:
         return _page(form, name, top=[EXPIRED], status=400)
     form.tidy()
     wanted = name if name is not None else str(form.name.data)
-    if name is None and wanted in agent().farms().farms:
-        form.name.errors = [f"{wanted} is the name of another farm; choose one that is free"]
-    if any(form.faults()) or not NAME.fullmatch(wanted):
-        # The agent can't be asked: a name that is none has no address, one that is taken would be replaced. What the
-        # model finds is told all the same, so that no fault waits behind another.
-        return _page(form, name, top=place(form, wanted, _model_faults(wanted, form)), status=422)
     try:
+        if name is None and wanted in agent().farms().farms:
+            form.name.errors = [f"{wanted} is the name of another farm; choose one that is free"]
+        if any(form.faults()) or not NAME.fullmatch(wanted):
+            # The agent can't be asked: a name that is none has no address, one that is taken would be replaced. What
+            # the model finds is told all the same, so that no fault waits behind another.
+            return _page(form, name, top=place(form, wanted, _model_faults(wanted, form)), status=422)
         made = agent().put_farm(wanted, form.content(), comment=form.why, parent=form.parent)
     except Problem as problem:
         if problem.status == 401:

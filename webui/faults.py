@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from wtforms import Field
 
 from agent.model import Fault
+from webui.describe import title
 from webui.forms import BackendForm, FarmForm, several
 
 
@@ -32,7 +33,7 @@ def where(path: list[str]) -> str:
     return " ".join(path) if path else "The document"
 
 
-def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:
+def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:  # noqa: PLR0911  a table of paths
     match path:
         case []:
             return _give(form.name, message)
@@ -49,6 +50,8 @@ def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:
             return _give(form[field], message if not entry or entry in message else f"{entry}: {message}")
         case [field, *_] if field in ("enabled", "addresses", "protocols", "ports", "forwarding", "scheduler"):
             return _give(form[field], message)
+        case ["backends" | "checks" as field]:
+            return f"{title('Farm', field)}: {message}"
         case _:
             return f"{where(path)}: {message}"
 

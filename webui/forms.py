@@ -32,7 +32,10 @@ from webui.describe import words
 MAX_COMMENT = 500
 """Characters of a comment that the form takes."""
 
-_KEY = re.compile(r"[a-z]+(-[0-9]{1,3}-[a-z]+)?")
+MAX_ROWS = 300
+"""Rows of a form that are read: more than a farm can have, so that too many are told as such."""
+
+_KEY = re.compile(r"[a-z]+(-[0-9]{1,4}-[a-z]+)?")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
 _PROTOCOLS = {"tcp": "TCP", "udp": "UDP"}
@@ -65,8 +68,28 @@ def several(text: str | None) -> list[str]:
 
 
 def sent() -> MultiDict[str, str]:
-    """The form that was sent, without keys that are none of ours: an index such as ² or one of 5000 digits."""
-    return MultiDict([(key, value) for key, value in request.form.items(multi=True) if _KEY.fullmatch(key)])
+    """The form that was sent, without keys that are none of ours, with its rows counted from 0 anew.
+
+    A row keeps its number while it is on the page; once it is sent, only its place matters. So numbers stay small
+    however often rows come and go, and what a hostile form makes the server do stays small too.
+    """
+    ours = [(key, value) for key, value in request.form.items(multi=True) if _KEY.fullmatch(key)]
+    places: dict[str, dict[str, int]] = {}
+    for kind in ("checks", "backends"):
+        indices = {parts[1] for key, _ in ours if (parts := key.split("-"))[0] == kind and len(parts) == 3}
+        places[kind] = {index: place for place, index in enumerate(sorted(indices, key=int)[:MAX_ROWS])}
+    data: MultiDict[str, str] = MultiDict()
+    for key, value in ours:
+        kind, _, rest = key.partition("-")
+        index, _, field = rest.partition("-")
+        if not rest:
+            data.add(key, value)
+        elif index in places.get(kind, {}):
+            data.add(f"{kind}-{places[kind][index]}-{field}", value)
+    verb, _, index = data.get("action", "save").partition(":")
+    place = places.get(verb.removeprefix("remove-") + "s", {}).get(index)
+    data["action"] = verb if place is None else f"{verb}:{place}"
+    return data
 
 
 def _described(kind: type[Field], part: str, field: str, **more: Any) -> Any:
@@ -78,7 +101,7 @@ def _described(kind: type[Field], part: str, field: str, **more: Any) -> Any:
         more["choices"] = [(option.value, option_title(option.value)) for option in said.options]
         more.update(validate_choice=False, option_widget=CheckboxInput(), widget=ListWidget(prefix_label=False))
     default = "" if said.default is None else said.default
-    if isinstance(default, float):
+    if isinstance(default, int | float) and not isinstance(default, bool):
         default = f"{default:g}"
     return kind(said.title, description=said.help, default=default, **more)
 
