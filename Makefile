@@ -4,12 +4,14 @@
 .PHONY: help run test image check dev clean host
 export PYTHONPATH := image-tests
 PYTHON := build/venv/bin/python
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 help: ## show this list
 	@echo "Sluice. Set MIRROR= and SECURITY_MIRROR= to use other Debian mirrors than apt does."
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-host: # packages, virtual environment; done at once when they are there
+host: # Python, packages, virtual environment; done at once when they are there
+	@test -x /usr/bin/python3 || { $(SUDO) apt-get -q update && $(SUDO) apt-get -q install --yes --no-install-recommends python3; }
 	@/usr/bin/python3 -m lab.host
 
 run: image ## build the image and start it in QEMU, with a client and two web servers
