@@ -50,7 +50,7 @@ def agent() -> Client:
             current_app.config["AGENT_SOCKET"],
             token=token(),
             source=_source(),
-            timeout=current_app.config["AGENT_TIMEOUT"],
+            timeout=_patience(),
         )
     client: Client = g.agent
     return client
@@ -65,6 +65,12 @@ def to_login() -> Response:
         response.headers["HX-Refresh"] = "true"
         return response
     return redirect(url_for("access.login", next=wanted if wanted != "/" else None), 303)
+
+
+def _patience() -> float:
+    kind = "_CHANGE" if request.method == "POST" else "_LIVE" if request.headers.get("HX-Request") else ""
+    seconds: float = current_app.config[f"AGENT_TIMEOUT{kind}"]
+    return seconds
 
 
 def _source() -> str | None:

@@ -25,7 +25,10 @@ DEFAULTS: Mapping[str, Any] = {
     "MAX_FORM_PARTS": 2000,
     "TEMPLATES_AUTO_RELOAD": False,
     "AGENT_SOCKET": None,
-    "AGENT_TIMEOUT": 10.0,
+    # Seconds that the agent may take to answer: a page that asks again in two seconds waits least, a change longest.
+    "AGENT_TIMEOUT_LIVE": 5.0,
+    "AGENT_TIMEOUT": 15.0,
+    "AGENT_TIMEOUT_CHANGE": 45.0,
 }
 
 

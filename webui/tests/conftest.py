@@ -34,7 +34,7 @@ def fresh_agent(tmp_path: Path) -> Iterator[Agent]:
 
 def make_gui(agent: Agent) -> Flask:
     """The GUI in front of an agent."""
-    return create_app({"SECRET_KEY": b"k" * 32, "AGENT_SOCKET": str(agent.socket), "AGENT_TIMEOUT": 5.0})
+    return create_app({"SECRET_KEY": b"k" * 32, "AGENT_SOCKET": str(agent.socket)})
 
 
 @pytest.fixture

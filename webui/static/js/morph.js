@@ -18,24 +18,38 @@
   }
 
   function children(now, next) {
-    const byId = new Map();
-    for (const child of Array.from(now.children)) if (child.id) byId.set(child.id, child);
+    const ids = new Set(Array.from(next.children, (child) => child.id).filter(Boolean));
+    const needed = (child) => Boolean(child.id) && ids.has(child.id);
     let place = now.firstChild;
-    for (const wanted of Array.from(next.childNodes)) {
-      let found = place && same(place, wanted) ? place : wanted.id ? byId.get(wanted.id) : null;
-      if (found && found.parentNode === now && same(found, wanted)) {
-        if (found === place) place = place.nextSibling;
-        else now.insertBefore(found, place);
-        node(found, wanted);
-      } else {
-        now.insertBefore(wanted, place);
+
+    // What stands before a node that goes on, and is not needed itself, is taken out: to move the node instead would
+    // take the focus from it.
+    function find(wanted) {
+      for (let found = place; found; found = found.nextSibling) {
+        if (same(found, wanted)) return found;
+        if (!wanted.id && needed(found)) return null;
       }
+      return null;
     }
-    while (place) {
-      const rest = place.nextSibling;
-      place.remove();
-      place = rest;
+
+    for (const wanted of Array.from(next.childNodes)) {
+      const found = find(wanted);
+      if (!found) {
+        now.insertBefore(wanted, place);
+        continue;
+      }
+      while (place !== found && !needed(place)) place = remove(place);
+      if (place === found) place = place.nextSibling;
+      else now.insertBefore(found, place);
+      node(found, wanted);
     }
+    while (place) place = remove(place);
+  }
+
+  function remove(child) {
+    const rest = child.nextSibling;
+    child.remove();
+    return rest;
   }
 
   function node(now, next) {
