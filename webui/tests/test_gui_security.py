@@ -87,6 +87,15 @@ def test_the_token_of_another_browser_is_no_good(app, shared_agent):
     assert mine.status == 400
 
 
+def test_the_token_never_looks_the_same_and_is_always_good(browser):
+    first, second = (browser.open("/").one(class_="who").one("input").attributes["value"] for _ in range(2))
+    assert first != second
+    for token in (first, second, first):
+        assert browser.raw("POST", "/theme", data={"csrf": token, "theme": "light"}).status_code == 303
+    for token in (first[:-2] + ("00" if first[-2:] != "00" else "11"), first[:48], first + "00", "0" * 96):
+        assert browser.raw("POST", "/theme", data={"csrf": token, "theme": "light"}).status_code == 400
+
+
 def test_a_form_from_another_site_is_refused_even_with_the_token(browser):
     csrf = browser.page.one(class_="who").one("input").attributes["value"]
     browser.post("/logout", {"csrf": csrf}, Sec_Fetch_Site="cross-site")
