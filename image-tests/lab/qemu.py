@@ -13,6 +13,7 @@ from lab.namespaces import APPLIANCE_NUMBER, SEGMENTS, Segment
 from lab.qmp import Qmp
 
 MEMORY = "1024M"
+# The names are inside/control.py's as well.
 JOURNAL_PORT = "sluice.lab.journal"
 CONTROL_PORT = "sluice.lab.control"
 
