@@ -53,11 +53,11 @@ def _secret() -> bytes | None:
 class SessionToken(CSRF):  # type: ignore[misc]  # wtforms has no types
     """Compares a form's token with the session's."""
 
-    def generate_csrf_token(self, csrf_token_field: Any) -> str:  # noqa: ARG002  the interface of WTForms
+    def generate_csrf_token(self, _field: Any) -> str:
         """The token for a form."""
         return csrf_token()
 
-    def validate_csrf_token(self, form: Any, field: Any) -> None:  # noqa: ARG002
+    def validate_csrf_token(self, _form: Any, field: Any) -> None:
         """Raise ValidationError unless the form's token is the session's."""
         if not _good(str(field.data or "")):
             raise ValidationError(EXPIRED)
