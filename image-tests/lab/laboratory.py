@@ -38,6 +38,7 @@ class Laboratory:
         self._web: dict[str, WebServer] = {}
         self._client: Client | None = None
         self._appliances: list[Appliance] = []
+        self._no_state: Exception | None = None
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +132,17 @@ class Laboratory:
         known = folder / "mark"
         if known.exists() and known.read_text(encoding="utf-8") == mark:
             return folder
+        if self._no_state is not None:
+            raise RuntimeError(f"the appliance did not boot at the first try: {self._no_state}")
+        try:
+            self._make_state(folder)
+        except (OSError, RuntimeError) as error:
+            self._no_state = error
+            raise
+        (folder / "mark").write_text(mark, encoding="utf-8")
+        return folder
+
+    def _make_state(self, folder: Path) -> None:
         say("booting the appliance once, to save its state")
         appliance = self.factory_appliance("saved", factory_credentials())
         appliance.start()
@@ -140,8 +152,6 @@ class Laboratory:
         appliance.close_control()
         (folder / "console.txt").write_text(appliance.machine.console.raw, encoding="utf-8")
         appliance.machine.save(folder / "state")
-        known.write_text(mark, encoding="utf-8")
-        return folder
 
     def _new_folder(self, name: str) -> Path:
         folder = self.folder / name
