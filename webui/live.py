@@ -2,7 +2,7 @@
 """The agent's state as rows of the live pages: signs, rates, order and search. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from agent.model.state import BackendNow, FarmNow, StateNow
@@ -10,6 +10,9 @@ from webui.rates import UNKNOWN, Key, Rates
 
 PAGE = 50
 """Farms on one page of the dashboard."""
+
+FEW = 24
+"""Backends of a farm that the dashboard shows; the farm's own page shows all."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,8 @@ class FarmRow:
     sign: Sign
     rates: Rates
     backends: list[BackendRow]
-
-    @property
-    def serving(self) -> int:
-        """How many backends take new connections."""
-        return sum(row.now.weight > 0 for row in self.backends)
+    more: int = 0
+    """Backends that are left out, all of them healthy unless more than `FEW` are not."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,16 @@ def overview(
     pages = max(1, -(-len(names) // PAGE))
     page = min(max(page, 1), pages)
     shown = names[(page - 1) * PAGE : page * PAGE]
-    rows = [farm_row(name, state.farms[name], rates) for name in shown]
+    rows = [_shortened(farm_row(name, state.farms[name], rates)) for name in shown]
     return Overview(rows, len(names), len(state.farms), by_status, page, pages)
+
+
+def _shortened(row: FarmRow) -> FarmRow:
+    if len(row.backends) <= FEW:
+        return row
+    tones = ["bad", "info", "off", "good"]
+    few = sorted(row.backends, key=lambda backend: tones.index(backend.sign.tone))[:FEW]
+    return replace(row, backends=[backend for backend in row.backends if backend in few], more=len(row.backends) - FEW)
 
 
 def _texts(name: str, farm: FarmNow) -> Iterable[str]:

@@ -8,7 +8,7 @@ from gui_agent import PASSWORD
 from gui_browser import Browser
 
 from agent.model.state import BackendNow, FarmNow, StateNow, Traffic
-from webui.live import PAGE, backend_sign, overview
+from webui.live import FEW, PAGE, backend_sign, overview
 from webui.rates import Samples
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -202,3 +202,14 @@ def test_trouble_comes_first_and_long_lists_have_pages():
     assert last.rows[-1].name == "aa"
     assert overview(state(0, farms), {}, status="down").matching == 1
     assert overview(state(0, farms), {}, search=" F11 ").matching == 10
+
+
+def test_of_a_large_farm_the_dashboard_shows_a_few_backends_with_trouble_among_them():
+    backends = {f"b{i:03}": backend() for i in range(256)} | {
+        "b200": backend("unhealthy"),
+        "b201": backend(state="drain"),
+    }
+    row = overview(state(0, {"f": farm(backends=backends)}), {}).rows[0]
+    assert len(row.backends) == FEW
+    assert row.more == 256 - FEW
+    assert [shown.name for shown in row.backends][-3:] == ["b021", "b200", "b201"]
