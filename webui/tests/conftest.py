@@ -57,11 +57,9 @@ def granted(shared_agent: Agent) -> Session:
 
 @pytest.fixture
 def browser(app: Flask, granted: Session) -> Browser:
-    """A browser that is logged in, at the dashboard."""
+    """A browser that is logged in."""
     browser = Browser(app)
     browser.resume(granted)
-    browser.open("/")
-    assert browser.path == "/"
     return browser
 
 

@@ -34,6 +34,7 @@ class Agent:
         self.folder = folder
         self.socket = folder / "agent.sock"
         self._process: subprocess.Popen[bytes] | None = None
+        self._client: Client | None = None
 
     def start(self) -> None:
         """Start it, and wait until it says that it serves."""
@@ -90,8 +91,11 @@ class Agent:
 
     def client(self) -> Client:
         """Another administrator, who uses the API."""
-        session = Client(self.socket).login("admin", PASSWORD)
-        return Client(self.socket, token=session.token)
+        if self._client is None:
+            # Once: a password's hash takes its time, by design.
+            session = Client(self.socket).login("admin", PASSWORD)
+            self._client = Client(self.socket, token=session.token)
+        return self._client
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:

@@ -165,6 +165,12 @@ class Browser:
         with self._client.session_transaction(base_url=BASE) as session:
             return str(session["token"])
 
+    def csrf(self) -> str:
+        """The token of this browser's forms."""
+        if not self.page.content:
+            self.open("/snapshots/1")
+        return self.page.one(class_="themes").one("input", name="csrf").attributes["value"]
+
     def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {"X-Real-IP": self._source} | {name.replace("_", "-"): value for name, value in headers.items()}
 

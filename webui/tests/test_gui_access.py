@@ -62,7 +62,7 @@ def test_log_out_ends_the_session_at_the_agent_too(app, shared_agent):
     browser.log_in(PASSWORD)
     client = Client(shared_agent.socket, token=browser.token)
     assert client.system().claimed
-    browser.post("/logout", {"csrf": browser.page.one(class_="who").one("input").attributes["value"]})
+    browser.post("/logout", {"csrf": browser.csrf()})
     with pytest.raises(Problem) as refused:
         client.system()
     assert refused.value.status == 401

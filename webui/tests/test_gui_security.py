@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from gui_agent import PASSWORD
 from gui_browser import Browser
 
 from webui import create_app
@@ -74,21 +73,24 @@ def test_a_form_without_the_right_token_changes_nothing(browser, shared_agent, p
     browser.post(path, values | ({} if token is None else {"csrf": token}))
     assert browser.status == 400
     assert client.farms().snapshot == before
-    browser.open("/")
-    assert browser.path == "/", "still logged in"
+    browser.open("/snapshots/1")
+    assert browser.path == "/snapshots/1", "still logged in"
 
 
-def test_the_token_of_another_browser_is_no_good(app, shared_agent):
+def test_the_token_of_another_browser_is_no_good(app, granted):
     mine, theirs = Browser(app), Browser(app)
-    mine.log_in(PASSWORD)
-    theirs.log_in(PASSWORD)
-    csrf = theirs.page.one(class_="who").one("input").attributes["value"]
+    for browser in (mine, theirs):
+        browser.resume(granted)
+        browser.open("/snapshots/1")
+    csrf = theirs.csrf()
     mine.post("/logout", {"csrf": csrf})
     assert mine.status == 400
 
 
 def test_the_token_never_looks_the_same_and_is_always_good(browser):
-    first, second = (browser.open("/").one(class_="who").one("input").attributes["value"] for _ in range(2))
+    first = browser.csrf()
+    browser.open("/snapshots/1")
+    second = browser.csrf()
     assert first != second
     for token in (first, second, first):
         assert browser.raw("POST", "/theme", data={"csrf": token, "theme": "light"}).status_code == 303
@@ -97,7 +99,7 @@ def test_the_token_never_looks_the_same_and_is_always_good(browser):
 
 
 def test_a_form_from_another_site_is_refused_even_with_the_token(browser):
-    csrf = browser.page.one(class_="who").one("input").attributes["value"]
+    csrf = browser.csrf()
     browser.post("/logout", {"csrf": csrf}, Sec_Fetch_Site="cross-site")
     assert browser.status == 403
     browser.open("/")
@@ -152,16 +154,14 @@ def test_a_huge_form_is_refused(browser):
     ],
 )
 def test_odd_keys_of_a_form_are_left_out(browser, key):
-    browser.open("/farms/new")
-    csrf = browser.page.one("main").one("form").one(id="csrf").attributes["value"]
+    csrf = browser.csrf()
     browser.post("/farms/new", {"csrf": csrf, "action": "add-backend", "name": "odd", key: "x"})
     assert browser.status == 200
     assert browser.page.one(id="name").attributes["value"] == "odd"
 
 
 def test_a_thousand_rows_are_answered(browser):
-    browser.open("/farms/new")
-    csrf = browser.page.one("main").one("form").one(id="csrf").attributes["value"]
+    csrf = browser.csrf()
     rows = {f"backends-{row}-name": f"b{row}" for row in range(1000)}
     browser.post("/farms/new", {"csrf": csrf, "action": "save", "name": "many", "ports": "80"} | rows)
     assert browser.status == 422
@@ -220,7 +220,7 @@ def test_without_a_key_the_gui_does_not_start(tmp_path: Path):
 
 def test_the_theme_is_kept_in_a_cookie_and_goes_back_to_the_page(browser):
     browser.open("/snapshots?before=5")
-    csrf = browser.page.one(class_="themes").one("input", name="csrf").attributes["value"]
+    csrf = browser.csrf()
     page = browser.post("/theme", {"csrf": csrf, "theme": "dark", "next": "/snapshots?before=5"})
     assert browser.path == "/snapshots"
     assert page.one("html").attributes["data-theme"] == "dark"
@@ -230,7 +230,7 @@ def test_the_theme_is_kept_in_a_cookie_and_goes_back_to_the_page(browser):
 
 
 def test_static_addresses_change_with_the_file(browser):
-    sheets = [node.attributes["href"] for node in browser.page.all("link", rel="stylesheet")]
+    sheets = [node.attributes["href"] for node in browser.open("/farms").all("link", rel="stylesheet")]
     ours = [href for href in sheets if "/vendor/" not in href]
     assert ours
     assert all(re.search(r"\?v=[0-9a-f]{10}$", href) for href in ours)
