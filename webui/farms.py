@@ -111,7 +111,7 @@ def delete(name: str) -> Answer:
             except AgentDown as error:
                 top, status = [_unsure(error)], 503
             else:
-                _made(made, f"Farm {name} is deleted.")
+                _made(made, form.parent, f"Farm {name} is deleted.")
                 return redirect(url_for("farms.index"), 303)
         # The page shows the farm as it is now, and the next try is made from that.
         form.snapshot.data = str(current.snapshot)
@@ -168,7 +168,7 @@ def _save(form: FarmForm, name: str | None) -> Answer:
         return _page(form, name, top=top, status=problem.status)
     except AgentDown as error:
         return _page(form, name, top=[_unsure(error)], status=503)
-    _made(made, f"Farm {wanted} is {'created' if name is None else 'changed'}.")
+    _made(made, form.parent, f"Farm {wanted} is {'created' if name is None else 'changed'}.")
     return redirect(farm_url(wanted), 303)
 
 
@@ -206,10 +206,12 @@ def _refused(problem: Problem) -> tuple[list[str], int]:
     return [*(fault.message for fault in problem.errors)] or [problem.detail], problem.status
 
 
-def _made(made: SnapshotInfo, words: str) -> None:
-    flash(words, "good")
-    if made.parent is not None:
-        flash(str(made.number), "snapshot")
+def _made(made: SnapshotInfo, parent: int | None, words: str) -> None:
+    """Tell what came of a commit; one that changes nothing makes no snapshot."""
+    if made.number == parent:
+        flash("Nothing was changed: it is as it was before.", "info")
+    else:
+        flash(words, f"snapshot:{made.number}")
 
 
 def _unsure(error: AgentDown) -> str:

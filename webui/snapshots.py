@@ -134,7 +134,10 @@ def rollback(number: str) -> str | tuple[str, int] | BaseResponse:
             except AgentDown as error:
                 top, status = [f"The agent does not answer, so it is not known whether this was taken. {error}"], 503
             else:
-                flash(f"Snapshot {snapshot.number} is in force again, as snapshot {made.number}.", "good")
+                if made.number == form.parent:
+                    flash("Nothing was changed: what is in force is the same.", "info")
+                else:
+                    flash(f"Snapshot {snapshot.number} is in force again, as snapshot {made.number}.", "good")
                 return redirect(url_for("snapshots.index"), 303)
         form.snapshot.data = str(in_force or "")
     changes = lines(agent().diff(in_force, snapshot.number).changes) if in_force is not None and status != 503 else []

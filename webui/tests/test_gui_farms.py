@@ -59,7 +59,9 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
     }
     made = shared_agent.client().snapshot(current.snapshot)
     assert (made.author, made.comment) == ("admin", "The shop opens")
-    assert "Farm web is created." in browser.page.text
+    told = browser.page.one(class_="note note-good")
+    assert "Farm web is created." in told.text
+    assert told.one("a").attributes["href"] == f"/snapshots/{current.snapshot}"
 
 
 def test_a_form_that_nobody_touched_changes_nothing(browser, shared_agent):
@@ -77,6 +79,7 @@ def test_a_form_that_nobody_touched_changes_nothing(browser, shared_agent):
     browser.open("/farms/untouched/edit")
     browser.fill({}, press="save")
     assert browser.path == "/farms/untouched", browser.page.text
+    assert "Nothing was changed" in browser.page.text
     after = client.farms()
     assert after.farms["untouched"] == before.farms["untouched"]
     assert after.snapshot == before.snapshot
