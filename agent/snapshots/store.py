@@ -189,12 +189,13 @@ class Store:
     def abandon(self, number: int) -> None:
         """The pending snapshot never comes into force; its row stays, marked. Raises NotPending.
 
-        A disk that cannot be written does not stop it: then it is abandoned in memory, and again at the next start.
+        A disk that cannot be read or written does not stop it: it is abandoned in memory then, and again at the
+        next start.
         """
         with self._lock:
-            if self._waiting() != number:
-                raise NotPending(number)
             try:
+                if self._waiting() != number:
+                    raise NotPending(number)
                 with self._database.transaction() as connection:
                     connection.execute("UPDATE current SET pending = NULL")
                     connection.execute("INSERT INTO abandoned VALUES (?)", [number])
