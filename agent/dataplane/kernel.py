@@ -97,7 +97,7 @@ class Kernel:
         self._send(ruleset)
         before, failed_before = self._marks_before()
         self._applied = self._known = ruleset
-        self._forget((before - ruleset.marks().keys()) | (ruleset.failed() - failed_before))
+        self._forget((before - ruleset.marks().keys()) | (ruleset.failed() - failed_before), half_open=True)
 
     def transaction(self, ruleset: Ruleset) -> str:
         """The text that apply would send: the difference to what the kernel holds now. Empty: nothing to do."""
@@ -126,11 +126,11 @@ class Kernel:
         marks = self._applied.marks() if self._applied else {}
         return {marks[mark]: number for mark, number in conntrack.active_by_mark().items() if mark in marks}
 
-    def forget_udp(self, backends: Iterable[tuple[str, str]]) -> int:
-        """Remove the UDP flows of these (farm, backend) from connection tracking; the number removed."""
+    def forget_udp(self, backends: Iterable[tuple[str, str]]) -> None:
+        """Remove the UDP flows of these (farm, backend) from connection tracking, as far as that is possible."""
         wanted = set(backends)
         marks = self._applied.marks() if self._applied else {}
-        return conntrack.forget([mark for mark, who in marks.items() if who in wanted], half_open=False)
+        self._forget({mark for mark, who in marks.items() if who in wanted}, half_open=False)
 
     def _commands(self, ruleset: Ruleset) -> list[Command]:
         if not self._looked:
@@ -168,9 +168,9 @@ class Kernel:
             return set(known.marks()), known.failed()
         return {int(key) for set_name in _TARGETS for key in known.get(set_name, {})}, set()
 
-    def _forget(self, marks: set[int]) -> None:
+    def _forget(self, marks: set[int], *, half_open: bool) -> None:
         try:
-            conntrack.forget(marks, half_open=True)
+            conntrack.forget(marks, half_open=half_open)
         except OSError as error:
             # The change itself has been made; a stale flow ends by its timeout.
             _log.warning("flows of backends that left could not be removed: %s", error)

@@ -126,7 +126,7 @@ def test_udp_flows_of_a_draining_backend_stay_until_they_are_told_to_go(box):
         web["backends"]["b1"]["state"] = "drain"
         box.apply({"web": web}, {"web": {"b2": 1}})
         assert says(sock) == backend_address(1)
-        assert box.balancer.run(box.kernel.forget_udp, [("web", "b1")]) == 1
+        box.balancer.run(box.kernel.forget_udp, [("web", "b1")])
         assert says(sock) == backend_address(2)
 
 
@@ -136,9 +136,7 @@ def test_forgetting_udp_flows_leaves_tcp_and_other_backends_alone(box, opened):
     connections = [opened.enter_context(box.connect()) for _ in range(2)]
     socks = [opened.enter_context(box.datagram()) for _ in range(4)]
     before = [says(sock) for sock in socks]
-    assert box.balancer.run(box.kernel.forget_udp, [("web", "b1"), ("web", "nobody")]) == before.count(
-        backend_address(1)
-    )
+    box.balancer.run(box.kernel.forget_udp, [("web", "b1"), ("web", "nobody")])
     assert box.active() == {("web", "b1"): 1, ("web", "b2"): 1 + before.count(backend_address(2))}
     assert all(connection.alive() for connection in connections)
 
