@@ -125,9 +125,8 @@ class Checker:
 
     def hindrance(self) -> str | None:
         """Why tries cannot be made at present for want of something of our own, in words; None when they can."""
-        if not self._hindered:
-            return None
-        return f"{len(self._hindered)} checks cannot be made: {next(iter(self._hindered.values()))}"
+        reasons = list(self._hindered.values())  # a copy: other threads ask, too
+        return f"{len(reasons)} checks cannot be made: {reasons[0]}" if reasons else None
 
     def export(self) -> dict[str, Any]:
         """What is known of every target, to be kept as JSON over a restart of the agent."""
