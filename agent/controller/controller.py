@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from agent.access import Access
-from agent.controller.host import Host
+from agent.controller.host import UNDONE, Host
 from agent.controller.observe import Observer, draining_and_unhealthy, effective_weights
 from agent.controller.opening import UNUSABLE, first_configuration, last_good
 from agent.dataplane import Assignment, Kernel, KernelRefused, Ruleset, compile_ruleset, script
@@ -60,11 +60,12 @@ class Controller:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._config = Configuration()
         self._in_force: Snapshot | None = None
+        self._adopted: Assignment | None = None
         self._ruleset: Ruleset | None = None
-        self._converged = False
         self._gone: set[tuple[str, str]] = set()
         self._opening: list[Trouble] = []
         self._converging: list[Trouble] = []
@@ -113,9 +114,9 @@ class Controller:
         self._config, self._in_force = self._open_configuration(recovery.in_force)
         self._checker.restore(_read_json(self._health_file))
         self._checker.update(targets(self._config))
-        adopted = await self._run(self._adopt)
+        self._adopted = await self._run(self._adopt)
         async with self._lock:
-            await self._converge(previous=adopted)
+            await self._converge()
         self._host.watch(self._wake.set)
         self._keeper = asyncio.create_task(self._keep(), name="keep")
 
@@ -124,8 +125,10 @@ class Controller:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._again is not None:
+            self._again.cancel()
         self._host.close()
-        self._keep_health()
+        await self._keep_health()
         await self._checker.stop()
         self._worker.shutdown()
 
@@ -142,32 +145,34 @@ class Controller:
             current = self._in_force
             if parent is not None and (current is None or current.number != parent):
                 raise Conflict(current.number if current else None)
-            if current is not None and digest(config) == current.digest:
+            if current is not None and await self._run(digest, config) == current.digest:
                 return current
             await self._run(self._verify, config)
             snapshot = await self._run(
                 lambda: self.store.prepare(config, author=author, comment=comment, parent=parent)
             )
+            known = self._checker.export()
             try:
                 await self._put(config)
                 confirmed = await self._run(self.store.confirm, snapshot.number)
             except Exception as error:
                 # Whatever it is, the document from before must be in force again.
                 _log.exception("snapshot %s could not be put in force", snapshot.number)
-                self.store.abandon(snapshot.number)
+                self._checker.restore(known)
                 await self._converge()
+                await self._run(self.store.abandon, snapshot.number)
                 if isinstance(error, StoreError):
                     raise
                 raise ApplyFailed(f"{error}; the configuration from before is in force again") from error
             self._config, self._in_force = config, confirmed
             self._opening = [trouble for trouble in self._opening if trouble.code != UNUSABLE]
-            self._keep_health()
+            await self._keep_health()
             _log.info("snapshot %s by %s is in force", confirmed.number, confirmed.author)
             return confirmed
 
     async def rollback(self, number: int, *, author: str, comment: str = "", parent: int | None = None) -> Snapshot:
         """Commit the document of snapshot `number` anew. Raises NotFound, StoreDamaged and what `commit` does."""
-        config = (await self._run(self.store.get, number)).configuration()
+        config = await self._run(lambda: self.store.get(number).configuration())
         return await self.commit(
             config, author=author, comment=comment or f"Rollback to snapshot {number}", parent=parent
         )
@@ -179,24 +184,29 @@ class Controller:
 
     async def state(self) -> StateNow:
         """Farms and backends as they are now; counters are at most a second old."""
-        snapshot = self._in_force
         counted = await self._run(self._observer.count)
-        number = snapshot.number if snapshot else None
-        return self._observer.state(self._config, self._ruleset, number, self.troubles(), counted)
+        config, number, ruleset = self._config, self._number(), self._ruleset
+        return await asyncio.to_thread(
+            lambda: self._observer.state(config, ruleset, number, self.troubles(), counted),
+        )
 
     async def system(self) -> SystemNow:
         """The appliance as it is now."""
-        snapshot = self._in_force
-        number, claimed, troubles = snapshot.number if snapshot else None, self.access.claimed, self.troubles()
-        return await asyncio.to_thread(self._observer.system, number, claimed=claimed, troubles=troubles)
+        number = self._number()
+        return await asyncio.to_thread(
+            lambda: self._observer.system(number, claimed=self.access.claimed, troubles=self.troubles())
+        )
 
     def troubles(self) -> list[Trouble]:
-        """What is wrong with the appliance and needs a person."""
+        """What is wrong with the appliance and needs a person. Waits for the stores; call it in a thread."""
         found = [*self.store.troubles(), *self.access.troubles(), *self._opening, *self._converging]
         hindrance = self._checker.hindrance()
         if hindrance:
             found.append(Trouble(code="checks-hindered", message=hindrance))
         return found
+
+    def _number(self) -> int | None:
+        return self._in_force.number if self._in_force else None
 
     def _open_configuration(self, snapshot: Snapshot | None) -> tuple[Configuration, Snapshot | None]:
         if snapshot is not None:
@@ -207,7 +217,11 @@ class Controller:
         self._opening += found
         try:
             number = self.store.prepare(config, author="system", comment=comment).number
-            return config, self.store.confirm(number)
+            try:
+                return config, self.store.confirm(number)
+            except StoreError:
+                self.store.abandon(number)
+                raise
         except StoreError as error:
             _log.error("the first snapshot could not be kept: %s", error)
         return config, None
@@ -224,9 +238,10 @@ class Controller:
             raise Invalid([_kernel_fault(refused)]) from refused
         return ruleset
 
-    def _compile(self, config: Configuration, previous: Assignment | None = None) -> Ruleset:
+    def _compile(self, config: Configuration) -> Ruleset:
         weights = effective_weights(config, self._checker)
-        return compile_ruleset(config, weights, own_addresses(self._host.links()), previous=previous or self._ruleset)
+        own = own_addresses(self._host.links())
+        return compile_ruleset(config, weights, own, previous=self._ruleset or self._adopted)
 
     def _adopt(self) -> Assignment | None:
         try:
@@ -235,15 +250,17 @@ class Controller:
             _log.warning("what the kernel holds cannot be adopted: %s", error)
             return None
 
-    async def _put(self, config: Configuration, previous: Assignment | None = None) -> None:
+    async def _put(self, config: Configuration) -> None:
         """Make the kernel, the links and the checks as `config` says; what cannot be is told. Raises KernelRefused."""
         self._converging = []
         self._checker.update(targets(config))
-        self._ruleset = await self._run(self._load, config, previous)
+        self._ruleset = await self._run(self._load, config)
         self._converging = await self._host.configure(config)
+        if any(trouble.code in UNDONE for trouble in self._converging):
+            self._try_again()
 
-    def _load(self, config: Configuration, previous: Assignment | None) -> Ruleset:
-        ruleset = self._compile(config, previous)
+    def _load(self, config: Configuration) -> Ruleset:
+        ruleset = self._compile(config)
         self._kernel.apply(ruleset)
         # A backend that drains has weight 0 already, so the change of weights does not tell that it died.
         gone = draining_and_unhealthy(config, self._checker)
@@ -252,34 +269,35 @@ class Controller:
         self._gone = gone
         return ruleset
 
-    async def _converge(self, previous: Assignment | None = None) -> None:
+    async def _converge(self) -> None:
         """Make the world as the document in force says; what fails is a trouble, and is tried again."""
-        self._converged = False
         try:
-            await self._put(self._config, previous)
-            self._converged = True
+            await self._put(self._config)
         except (KernelRefused, OSError) as error:
             _log.error("the kernel does not take the configuration: %s", error)
             message = f"The kernel does not take the configuration: {error}. Roll back, or report this."
             self._converging.append(Trouble(code="kernel-refused", message=message))
+            self._try_again()
         except Exception as error:  # noqa: BLE001 as said in the next line
             # A fault of ours must not end the one task that keeps traffic going to healthy backends.
             _log.exception("converging failed")
             message = f"An internal error keeps the appliance from following its configuration: {error!r}. Report it."
             self._converging.append(Trouble(code="internal", message=message))
+            self._try_again()
+
+    def _try_again(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._again = asyncio.get_running_loop().call_later(RETRY, self._wake.set)
 
     async def _keep(self) -> None:
-        """Converge whenever something changed, and again after a while when that failed."""
+        """Converge whenever something changed."""
         while True:
-            try:
-                async with asyncio.timeout(None if self._converged else RETRY):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await self._wake.wait()
             self._wake.clear()
             async with self._lock:
                 await self._converge()
-            self._keep_health()
+            await self._keep_health()
 
     def _health_changed(self, target: Target, verdict: Verdict) -> None:
         _log.info(
@@ -287,9 +305,10 @@ class Controller:
         )
         self._wake.set()
 
-    def _keep_health(self) -> None:
+    async def _keep_health(self) -> None:
+        known = self._checker.export()
         try:
-            write_atomically(self._health_file, json.dumps(self._checker.export()).encode())
+            await self._run(lambda: write_atomically(self._health_file, json.dumps(known).encode()))
         except StoreError as error:
             _log.warning("the checks' state could not be kept: %s", error)
 

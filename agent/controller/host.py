@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The machine's links, virtual addresses and host name, as the document wants them."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from agent.system import hostname, networkd
 from agent.system.addresses import VirtualAddresses
 from agent.system.command import CommandFailed
 from agent.system.links import SystemLink, Watch, networks, read_links
+
+UNDONE = {"hostname-failed", "links-failed", "address-failed"}
+"""The codes of what `configure` could not do now; no event tells when it can be done, so it is to be tried again."""
 
 
 class Host:
@@ -44,7 +48,7 @@ class Host:
 
     async def configure(self, config: Configuration) -> list[Trouble]:
         """Bring links, virtual addresses and host name to what `config` says. Returns what is wrong."""
-        links = self.links()
+        links = await asyncio.to_thread(self.links)
         found: list[Trouble] = []
         if self._directory is not None:
             try:

@@ -33,11 +33,12 @@ class KernelEdge(Kernel):
     def __init__(self, refuse: Collection[str] = ()) -> None:
         super().__init__()
         self.refuse = set(refuse)
+        self.earlier: Assignment | None = None
         self.holds: Ruleset | None = None
         self.forgotten: list[tuple[str, str]] = []
 
     def adopt(self) -> Assignment | None:
-        return None
+        return self.earlier
 
     def check(self, ruleset: Ruleset) -> None:
         if "check" in self.refuse:
@@ -55,9 +56,8 @@ class KernelEdge(Kernel):
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self._names(), 3)
 
-    def forget_udp(self, backends: Iterable[tuple[str, str]]) -> int:
+    def forget_udp(self, backends: Iterable[tuple[str, str]]) -> None:
         self.forgotten += backends
-        return 0
 
     def _names(self) -> list[tuple[str, str]]:
         return list(self.holds.marks().values()) if self.holds else []
@@ -71,6 +71,7 @@ class HostEdge(Host):
         self.configured: list[Configuration] = []
         self.moved = asyncio.Event()
         self.fails = False
+        self.troubles: list[Trouble] = []
 
     def links(self) -> list[SystemLink]:
         return [LINK]
@@ -88,7 +89,7 @@ class HostEdge(Host):
             raise OSError("netlink is gone")
         self.configured.append(config)
         self.moved.set()
-        return []
+        return self.troubles
 
     def watch(self, changed: object) -> None:
         pass

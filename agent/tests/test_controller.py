@@ -2,13 +2,16 @@
 import json
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.controller import ApplyFailed, Controller
+from agent.dataplane import Ruleset
 from agent.model import Configuration, Invalid, canonical, parse, validate
-from agent.snapshots import Conflict, NotFound, Store, StoreFull
+from agent.model.state import Trouble
+from agent.snapshots import Conflict, NotFound, Store, StoreFailed, StoreFull
 from agent.system.credentials import Provisioning
 from agent.tests.edges import HostEdge, KernelEdge, controller
 
@@ -227,6 +230,83 @@ async def test_a_kernel_that_refuses_at_start_is_a_trouble_and_is_tried_again(
     assert [trouble.code for trouble in world.controller.troubles()] == ["kernel-refused"]
     await world.host.until(lambda: world.kernel.holds is not None)
     await world.host.until(lambda: world.controller.troubles() == [])
+    await world.stop()
+
+
+async def test_numbers_of_an_earlier_run_are_kept_though_the_first_try_to_load_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.controller.controller.RETRY", 0.01)
+    world = World(tmp_path)
+    await world.start(Provisioning(configuration=canonical(document())))
+    assert world.kernel.holds is not None
+    numbers = world.kernel.holds.assignment
+    world.kernel.earlier = replace(numbers, farms={"web": replace(numbers.farms["web"], mark=77)})
+    await world.stop()
+    world.kernel.holds, world.kernel.refuse = None, {"apply"}
+    await world.start()
+    await world.host.until(lambda: world.kernel.holds is not None)
+    assert world.kernel.holds.assignment.farms["web"].mark == 77
+    await world.stop()
+
+
+async def test_what_the_machine_could_not_do_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.controller.controller.RETRY", 0.01)
+    world.host.troubles = [Trouble(code="hostname-failed", message="not now")]
+    await world.controller.commit(document(), author="admin")
+    assert [trouble.code for trouble in world.controller.troubles()] == ["hostname-failed"]
+    world.host.troubles = []
+    await world.host.until(lambda: world.controller.troubles() == [])
+
+
+async def test_a_disk_that_dies_in_a_commit_leaves_the_kernel_with_the_old_document(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(*_: object) -> None:
+        raise StoreFailed("I/O error")
+
+    await world.controller.commit(document(), author="admin")
+    apply = world.kernel.apply
+
+    def apply_and_die(ruleset: Ruleset) -> None:
+        apply(ruleset)
+        monkeypatch.setattr("agent.snapshots.rows.current", dead)
+
+    monkeypatch.setattr(world.kernel, "apply", apply_and_die)
+    with pytest.raises(StoreFailed):
+        await world.controller.commit(document(ports=[81]), author="admin")
+    monkeypatch.undo()
+    assert world.kernel.holds is not None
+    assert world.kernel.holds.parts["web"].farm == document().farms["web"]
+    assert (await world.controller.commit(document(ports=[82]), author="admin")).number == 4
+
+
+async def test_a_commit_that_fails_takes_no_verdict_away(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    check = {"interval": 3600, "timeout": 0.2, "rise": 1, "fall": 1, "port": port}
+    config = document(checks=[check], backends={"a": {"address": _own_addresses()[0], "port": port}})
+    await world.controller.commit(config, author="admin")
+    await world.host.until(lambda: world.kernel.holds.share("web", "a") == 0)
+    world.kernel.refuse = {"apply"}
+    with pytest.raises(ApplyFailed):
+        await world.controller.commit(Configuration(), author="admin")
+    assert (await world.controller.state()).farms["web"].backends["a"].health == "unhealthy"
+    assert world.kernel.holds.share("web", "a") == 0
+
+
+async def test_a_first_snapshot_that_cannot_be_confirmed_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreFull("no space left on the data partition")
+
+    monkeypatch.setattr(Store, "confirm", full)
+    world = World(tmp_path)
+    await world.start()
+    assert world.controller.in_force is None
+    monkeypatch.undo()
+    assert (await world.controller.commit(document(), author="admin")).number == 2
     await world.stop()
 
 
