@@ -141,5 +141,5 @@ def _booted_copy(
 
 
 def _troubles(box: Appliance) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = box.must("GET", "/api/v1/system")["warnings"]
+    found: list[dict[str, str]] = box.must("GET", "/api/v1/system")["troubles"]
     return found

@@ -50,7 +50,7 @@ def _system(state: StateNow, system: SystemNow) -> Iterator[Family]:
     yield one("sluice_conntrack_limit", "Connections that the kernel can track.", system.conntrack_max)
     loads = zip(("1", "5", "15"), system.load, strict=True)
     yield Family("sluice_load", "gauge", "Load average.", [({"minutes": minutes}, load) for minutes, load in loads])
-    codes = sorted({trouble.code for trouble in (*system.warnings, *state.warnings)})
+    codes = sorted({trouble.code for trouble in (*system.troubles, *state.troubles)})
     text = "Something is wrong with the appliance and needs a person."
     yield Family("sluice_trouble", "gauge", text, [({"code": code}, 1) for code in codes])
     links = [({"link": link.name}, float(link.up)) for link in system.links]

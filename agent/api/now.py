@@ -12,7 +12,7 @@ from agent.api.call import Call, answer, console_uids, peer_uid
 from agent.api.problems import SECURITY_HEADERS, Refusal
 from agent.model import Configuration
 from agent.model.answers import Console
-from agent.model.state import SystemNow, Trouble
+from agent.model.state import SystemNow
 
 
 async def get_state(call: Call) -> web.Response:
@@ -49,8 +49,8 @@ async def get_console(call: Call) -> web.Response:
             version=system.version,
             hostname=system.hostname,
             addresses=list(_own_addresses(system, controller.config)),
-            claim_code=controller.access.claim_code,
-            troubles=_troubles(system, controller.troubles()),
+            claim_code=await asyncio.to_thread(lambda: controller.access.claim_code),
+            troubles=system.troubles,
         )
     )
 
@@ -63,7 +63,3 @@ def _own_addresses(system: SystemNow, config: Configuration) -> Iterator[str]:
             alone = interface.network.num_addresses == 1 and interface.ip in virtual
             if not (alone or interface.ip.is_link_local or interface.ip.is_loopback):
                 yield str(interface.ip)
-
-
-def _troubles(system: SystemNow, others: list[Trouble]) -> list[Trouble]:
-    return list(dict.fromkeys([*others, *system.warnings]))

@@ -81,10 +81,10 @@ def _show_status(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
         yield ""
         yield plain(f"{name}: {farm['status']}, {where}, {what}, {farm['scheduler']}, {farm['forwarding']}")
         yield from _backends(farm)
-    warnings = {(trouble["code"], trouble["message"]) for trouble in [*system["warnings"], *state["warnings"]]}
-    if warnings:
+    troubles = {(trouble["code"], trouble["message"]) for trouble in [*system["troubles"], *state["troubles"]]}
+    if troubles:
         yield ""
-    for _, message in sorted(warnings):
+    for _, message in sorted(troubles):
         yield plain(f"! {message}")
 
 

@@ -81,7 +81,7 @@ class Observer:
             time=datetime.now(UTC),
             snapshot=snapshot,
             farms={name: self._farm(name, farm, ruleset, counted) for name, farm in config.farms.items()},
-            warnings=troubles,
+            troubles=troubles,
         )
 
     def _farm(self, name: str, farm: Farm, ruleset: Ruleset | None, counted: tuple[Figures, Active]) -> FarmNow:
@@ -164,5 +164,5 @@ class Observer:
             data_available=space.available if space else None,
             conntrack_count=conntrack.count,
             conntrack_max=conntrack.limit,
-            warnings=troubles,
+            troubles=troubles,
         )

@@ -65,7 +65,7 @@ class StateNow(_Answer):
     time: datetime
     snapshot: int | None = Field(description="The number of the snapshot in force.")
     farms: dict[str, FarmNow]
-    warnings: list[Trouble]
+    troubles: list[Trouble]
 
 
 class LinkNow(_Answer):
@@ -95,4 +95,4 @@ class SystemNow(_Answer):
     data_available: int | None
     conntrack_count: int
     conntrack_max: int
-    warnings: list[Trouble]
+    troubles: list[Trouble]

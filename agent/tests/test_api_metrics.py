@@ -46,8 +46,8 @@ def farm(status: str, backends: dict[str, BackendNow]) -> FarmNow:
     )
 
 
-def state(farms: dict[str, FarmNow], warnings: list[Trouble] | None = None) -> StateNow:
-    return StateNow(time=NOW, snapshot=4, farms=farms, warnings=warnings or [])
+def state(farms: dict[str, FarmNow], troubles: list[Trouble] | None = None) -> StateNow:
+    return StateNow(time=NOW, snapshot=4, farms=farms, troubles=troubles or [])
 
 
 def system(**changes) -> SystemNow:
@@ -67,7 +67,7 @@ def system(**changes) -> SystemNow:
         "data_available": None,
         "conntrack_count": 1,
         "conntrack_max": 2,
-        "warnings": [],
+        "troubles": [],
     }
     return SystemNow(**{**given, **changes})
 
@@ -123,7 +123,7 @@ def test_labels_are_escaped():
 
 def test_a_trouble_is_told_once_by_its_code():
     trouble = Trouble(code="data-missing", message="x")
-    lines = render(state({}, [trouble]), system(warnings=[trouble])).splitlines()
+    lines = render(state({}, [trouble]), system(troubles=[trouble])).splitlines()
     assert lines.count('sluice_trouble{code="data-missing"} 1') == 1
 
 

@@ -32,7 +32,7 @@ def backend(health="healthy", state="enabled", **traffic: int) -> BackendNow:
 
 def state(seconds: float, farms: dict[str, FarmNow]) -> StateNow:
     """The state at a time after noon."""
-    return StateNow(time=NOON + timedelta(seconds=seconds), snapshot=1, farms=farms, warnings=[])
+    return StateNow(time=NOON + timedelta(seconds=seconds), snapshot=1, farms=farms, troubles=[])
 
 
 def farm(status="up", backends=None, **traffic: int) -> FarmNow:
