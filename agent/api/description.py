@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from functools import cache
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -12,9 +12,8 @@ from pydantic.json_schema import models_json_schema
 from agent.api.call import Call
 from agent.api.problems import CONTENT_TYPE, SECURITY_HEADERS, title
 from agent.api.route import MAX_NUMBER, PREFIX, Reply, Route
-from agent.model.answers import ProblemAnswer
-
-JsonObject = dict[str, Any]
+from agent.model.answers import JsonObject, ProblemAnswer
+from agent.system import facts
 
 _TAGS = {
     "configuration": "The document that says all an administrator means.",
@@ -65,10 +64,16 @@ def openapi(routes: Iterable[Route], version: str) -> JsonObject:
 
 async def get_openapi(call: Call) -> web.Response:
     """The description of this API."""
-    from agent.api.table import ROUTES  # noqa: PLC0415  the table names this handler
+    del call
+    return web.Response(body=_text(), content_type="application/json", headers=SECURITY_HEADERS)
 
-    content = openapi(ROUTES, (await call.controller.system()).version)
-    return web.Response(body=json.dumps(content).encode(), content_type="application/json", headers=SECURITY_HEADERS)
+
+@cache
+def _text() -> bytes:
+    # Made once: anybody may ask for it, and making it takes as long as a hundred other answers.
+    from agent.api.table import ROUTES  # noqa: PLC0415  the table names the handler of this
+
+    return json.dumps(openapi(ROUTES, facts.version())).encode()
 
 
 def _schemas(routes: list[Route]) -> tuple[dict[type[BaseModel], JsonObject], JsonObject]:

@@ -16,7 +16,7 @@ _hashing = asyncio.Semaphore(2)
 
 async def get_claim(call: Call) -> web.Response:
     """Whether the appliance has an administrator."""
-    return answer(ClaimState(claimed=call.controller.access.claimed))
+    return answer(ClaimState(claimed=await asyncio.to_thread(lambda: call.controller.access.claimed)))
 
 
 async def claim(call: Call) -> web.Response:

@@ -84,7 +84,7 @@ class Session(_Answer):
 
     token: str = Field(repr=False)
     user: str
-    expires: datetime = Field(description="When the session ends if it is not used; each use renews it.")
+    expires: datetime = Field(description="When it ends at the latest; it also ends 12 hours after its last use.")
 
 
 class Preview(_Answer):
