@@ -14,7 +14,7 @@ from typing import Self
 from agent.access import bearers, throttle
 from agent.access.errors import AlreadyClaimed, Throttled, WeakPassword, WrongCode, WrongCredentials
 from agent.access.passwords import Passwords, accept
-from agent.access.types import ADMIN, AuditRecord, Identity, NewSession, SessionNow, TokenNow
+from agent.access.types import ADMIN, Identity, NewSession
 from agent.access.vault import Vault
 from agent.model.state import Trouble
 from agent.storage import StoreError, plain
@@ -38,9 +38,8 @@ def _now() -> datetime:
 class Access:
     """The administrator's password, sessions, API tokens, claim code, throttle and audit log.
 
-    All is synchronous and may be called from any thread. `claim`, `log_in`, `check_password`, `set_password` and
-    `provision` hash a password: 0.1 s of a processor and 32 MiB; call them in a thread. `source` is the caller's IP
-    address, or "console".
+    All is synchronous and may be called from any thread. `claim`, `log_in` and `provision` hash a password: 0.1 s of
+    a processor and 32 MiB; call them in a thread. `source` is the caller's IP address, or "console".
     """
 
     def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
@@ -56,11 +55,6 @@ class Access:
         Raises StoreBusy only: another agent uses the directory.
         """
         return cls(directory, clock)
-
-    @property
-    def lasting(self) -> bool:
-        """Whether what is set now outlasts a restart."""
-        return self._vault.lasting
 
     def troubles(self) -> list[Trouble]:
         """What is wrong now.
@@ -144,7 +138,7 @@ class Access:
 
         def work(connection: sqlite3.Connection) -> NewSession:
             now = self._clock()
-            # The password may have been changed while it was checked.
+            # What was checked must still be so: the disk may have come back in between, with another password.
             if connection.execute("SELECT hash FROM users WHERE name = ?", [user]).fetchone() != (hashed,):
                 raise WrongCredentials
             self._record(connection, user, source, "log-in", "")
@@ -164,58 +158,9 @@ class Access:
             raise WrongCredentials
         return found
 
-    def set_password(self, password: str, *, actor: str, source: str, keep: str | None = None) -> None:
-        """Change the administrator's password; every session but `keep` (an id) ends.
-
-        Raises WeakPassword, Throttled (too many at once), StoreError (then the old one holds).
-        """
-        hashed = self._passwords.hash(password)
-
-        def work(connection: sqlite3.Connection) -> None:
-            now = self._clock()
-            connection.execute("INSERT OR REPLACE INTO users VALUES (?, ?, ?)", (ADMIN, hashed, now))
-            connection.execute("DELETE FROM claim")
-            connection.execute("DELETE FROM sessions WHERE id IS NOT ?", [keep])
-            self._record(connection, actor, source, "password", "changed; other sessions ended")
-
-        self._vault.change(work, must_last=True)
-
-    def check_password(self, password: str, source: str) -> None:
-        """Ask for the password once more before a dangerous step. Raises WrongCredentials, Throttled."""
-        self._verify(ADMIN, password, source)
-
-    def sessions(self) -> list[SessionNow]:
-        """Every session that has not ended, the last used first."""
-        return bearers.sessions(self._vault, self._clock())
-
-    def end_session(self, session: str) -> bool:
-        """End a session by its id; whether there was one."""
-        return self._vault.change(lambda c: c.execute("DELETE FROM sessions WHERE id = ?", [session]).rowcount > 0)
-
-    def tokens(self) -> list[TokenNow]:
-        """Every API token by name."""
-        return bearers.tokens(self._vault)
-
-    def remove_token(self, name: str) -> bool:
-        """Revoke an API token; whether there was one. Raises StoreError (then it holds still)."""
-        return self._vault.change(
-            lambda c: c.execute("DELETE FROM tokens WHERE name = ?", [name]).rowcount > 0, must_last=True
-        )
-
     def audit(self, actor: str, source: str, action: str, detail: str = "") -> None:
-        """Write a record of a change. The newest 10 000 are kept. Claims, log-ins and passwords record themselves."""
+        """Write a record of a change; the newest 10 000 stay. Claims, log-ins and provisioning record themselves."""
         self._vault.change(lambda c: self._record(c, actor, source, action, detail))
-
-    def audit_log(self, limit: int = 100, before: int | None = None) -> list[AuditRecord]:
-        """The newest records first, at most `limit` (1 to 1000) with a number below `before`."""
-        if not 1 <= limit <= 1000:
-            raise ValueError(f"limit {limit} is not between 1 and 1000")
-        found = self._vault.rows(
-            "SELECT number, time, actor, source, action, detail FROM audit WHERE ?1 IS NULL OR number < ?1 "
-            "ORDER BY number DESC LIMIT ?2",
-            (before, limit),
-        )
-        return [AuditRecord(number, bearers.moment(time), *words) for number, time, *words in found]
 
     def close(self) -> None:
         """Let go of the database."""

@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 from datetime import UTC, datetime
 
-from agent.access.types import Identity, NewSession, SessionNow, TokenNow
+from agent.access.types import Identity, NewSession
 from agent.access.vault import Vault
 
 IDLE_S = 12 * 3600.0
@@ -21,11 +21,6 @@ MAX_SESSIONS = 100
 """With one more, the one that was not used for longest ends."""
 MAX_BEARER = 512
 """Longer bearers are not looked at."""
-
-
-def moment(seconds: float) -> datetime:
-    """Seconds since 1970 as a time in UTC."""
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def digest(bearer: str) -> str:
@@ -45,7 +40,7 @@ def begin_session(connection: sqlite3.Connection, user: str, source: str, now: f
         "OR id NOT IN (SELECT id FROM sessions ORDER BY used DESC, rowid DESC LIMIT ?)",
         (now - IDLE_S, now - ABSOLUTE_S, now + SKEW_S, MAX_SESSIONS),
     )
-    return NewSession(token, user, moment(now + ABSOLUTE_S))
+    return NewSession(token, user, datetime.fromtimestamp(now + ABSOLUTE_S, UTC))
 
 
 def identify(vault: Vault, bearer: str, now: float) -> Identity | None:
@@ -53,37 +48,18 @@ def identify(vault: Vault, bearer: str, now: float) -> Identity | None:
     if not 0 < len(bearer) <= MAX_BEARER:
         return None
     key = digest(bearer)
-    for name, user, created, used in vault.rows("SELECT id, user, created, used FROM sessions WHERE digest = ?", [key]):
+    for user, created, used in vault.rows("SELECT user, created, used FROM sessions WHERE digest = ?", [key]):
         if not _holds(created, used, now):
             vault.change(lambda c: c.execute("DELETE FROM sessions WHERE digest = ?", [key]) and None)
             return None
         if abs(now - used) > NOTED_AFTER_S:
             vault.change(lambda c: c.execute("UPDATE sessions SET used = ? WHERE digest = ?", (now, key)) and None)
-        return Identity(user, "session", name)
+        return Identity(user, "session")
     for name, used in vault.rows("SELECT name, used FROM tokens WHERE digest = ?", [key]):
         if used is None or abs(now - used) > NOTED_AFTER_S:
             vault.change(lambda c: c.execute("UPDATE tokens SET used = ? WHERE digest = ?", (now, key)) and None)
-        return Identity(name, "token", None)
+        return Identity(name, "token")
     return None
-
-
-def sessions(vault: Vault, now: float) -> list[SessionNow]:
-    """Every session that has not ended, the last used first."""
-    return [
-        SessionNow(name, user, source, moment(created), moment(used), moment(created + ABSOLUTE_S))
-        for name, user, source, created, used in vault.rows(
-            "SELECT id, user, source, created, used FROM sessions ORDER BY used DESC, rowid DESC"
-        )
-        if _holds(created, used, now)
-    ]
-
-
-def tokens(vault: Vault) -> list[TokenNow]:
-    """Every API token by name."""
-    return [
-        TokenNow(name, moment(created), None if used is None else moment(used))
-        for name, created, used in vault.rows("SELECT name, created, used FROM tokens ORDER BY name")
-    ]
 
 
 def _holds(created: float, used: float, now: float) -> bool:

@@ -16,8 +16,6 @@ class Identity:
     name: str
     """The user's or the API token's name."""
     kind: Literal["session", "token"]
-    session: str | None
-    """The session's id (not its token), for `end_session` and `set_password`; None for an API token."""
 
     @property
     def author(self) -> str:
@@ -33,38 +31,3 @@ class NewSession:
     user: str
     expires: datetime
     """It ends then (UTC) at the latest, and 12 hours after its last use."""
-
-
-@dataclass(frozen=True)
-class SessionNow:
-    """A session as a list shows it."""
-
-    id: str
-    user: str
-    source: str
-    created: datetime
-    last_used: datetime
-    """To within five minutes."""
-    expires: datetime
-
-
-@dataclass(frozen=True)
-class TokenNow:
-    """An API token as a list shows it."""
-
-    name: str
-    created: datetime
-    last_used: datetime | None
-    """To within five minutes."""
-
-
-@dataclass(frozen=True)
-class AuditRecord:
-    """One line of the audit log."""
-
-    number: int
-    time: datetime
-    actor: str
-    source: str
-    action: str
-    detail: str

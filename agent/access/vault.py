@@ -36,11 +36,11 @@ _WORDS = {
     "must be claimed again. Check the disk, then restart.",
     "newer": "The password and API tokens were written by newer firmware and cannot be read by this one. "
     "Start the newer firmware again.",
-    "full": "The data partition is full: the password cannot be changed and sessions end at the next start. "
+    "full": "The data partition is full: no password or API token can be set, and sessions end at the next start. "
     "Make the disk larger.",
 }
 _OTHER_WORDS = (
-    "The data partition cannot be written: the password cannot be changed and sessions end at the next start. "
+    "The data partition cannot be written: no password or API token can be set, and sessions end at the next start. "
     "Check the disk, then restart."
 )
 

@@ -112,6 +112,10 @@ class World:
         session = self.client(token=None).claim(self.controller.access.claim_code or "", PASSWORD)
         return self.client(token=session.token)
 
+    def stored(self, query: str) -> list[Any]:
+        """What the database of secrets answers."""
+        return self.controller.access._vault.rows(query)
+
     def start(self) -> None:
         self._thread.start()
         assert self._serving.wait(20)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Access on disks that are missing, read-only, full or damaged, and killed at every step."""
 
+import contextlib
 import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -9,13 +10,14 @@ import mounts
 import pytest
 from system_calls import run
 
-from agent.access import Access, StoreError, WrongCredentials
-from agent.storage import StoreBusy, StoreFull, StoreReadOnly
+from agent.access import Access, WrongCredentials
+from agent.storage import StoreBusy
 
 PASSWORD = "correct horse battery"
 OTHER = "another password"
 HERE = "192.0.2.1"
 TOKEN = "t0ken-0123456789-0123456789"
+NEW_TOKEN = "n3w-t0ken-0123456789-0123456789"
 
 
 class Clock:
@@ -42,6 +44,11 @@ def directory(memory_path):
     return place
 
 
+def audit(access):
+    """The actions in the audit log, the oldest first."""
+    return [action for (action,) in access._vault.rows("SELECT action FROM audit ORDER BY number")]
+
+
 def codes(access):
     return [trouble.code for trouble in access.troubles()]
 
@@ -49,15 +56,13 @@ def codes(access):
 def test_without_a_directory_the_box_can_be_claimed_and_says_that_it_does_not_last(memory_path):
     access = Access.open(memory_path / "none")
     assert codes(access) == ["secrets-missing"]
-    assert not access.lasting
     session = access.claim(access.claim_code, PASSWORD, HERE)
     assert access.authenticate(session.token)
-    access.set_password(OTHER, actor="admin", source=HERE)
-    assert access.log_in("admin", OTHER, HERE)
+    assert access.log_in("admin", PASSWORD, HERE)
     access.close()
 
 
-def test_read_only_the_administrator_logs_in_and_cannot_change_the_password(directory):
+def test_read_only_the_administrator_logs_in_and_cannot_change_what_must_last(directory):
     def work():
         mounts.read_only(directory)
         access = Access.open(directory)
@@ -66,14 +71,11 @@ def test_read_only_the_administrator_logs_in_and_cannot_change_the_password(dire
         session = access.log_in("admin", PASSWORD, HERE)
         assert access.authenticate(session.token)
         assert access.authenticate(TOKEN)
-        with pytest.raises(StoreReadOnly):
-            access.set_password(OTHER, actor="admin", source=HERE)
-        with pytest.raises(StoreReadOnly):
-            access.remove_token("provisioned")
-        access.provision(api_token=TOKEN + "2")
+        access.provision(api_token=NEW_TOKEN)
         assert codes(access) == ["secrets-read-only", "provisioning-token"]
+        assert access.authenticate(TOKEN)
         access.audit("admin", HERE, "something")
-        assert access.audit_log()[0].action == "something"
+        assert audit(access)[-1] == "something"
         access.close()
 
     mounts.apart(work)
@@ -89,7 +91,7 @@ def test_on_a_full_disk_the_administrator_logs_in_and_it_heals(directory):
         access = Access.open(place, clock=clock)
         filler = mounts.fill(place)
         tokens = []
-        while access.lasting:
+        while not codes(access):
             assert len(tokens) < 100
             tokens.append(access.log_in("admin", PASSWORD, HERE).token)
         assert codes(access) == ["secrets-full"]
@@ -97,14 +99,14 @@ def test_on_a_full_disk_the_administrator_logs_in_and_it_heals(directory):
             assert access.authenticate(token)
         with pytest.raises(WrongCredentials):
             access.log_in("admin", OTHER, HERE)
-        with pytest.raises(StoreFull):
-            access.set_password(OTHER, actor="admin", source=HERE)
+        access.provision(api_token=NEW_TOKEN)
+        assert codes(access) == ["secrets-full", "provisioning-token"]
+        access.provision()
         assert access.log_in("admin", PASSWORD, HERE)
         filler.unlink()
-        assert not access.lasting
+        assert codes(access) == ["secrets-full"]
         clock.now += timedelta(minutes=2)
         token = access.log_in("admin", PASSWORD, HERE).token
-        assert access.lasting
         assert codes(access) == []
         access.close()
         access = Access.open(place, clock=clock)
@@ -115,7 +117,7 @@ def test_on_a_full_disk_the_administrator_logs_in_and_it_heals(directory):
     mounts.apart(work)
 
 
-def test_a_password_is_set_at_once_when_there_is_room_again(directory):
+def test_what_must_last_is_set_at_once_when_there_is_room_again(directory):
     def work():
         place = directory.parent / "mount"
         place.mkdir()
@@ -125,15 +127,15 @@ def test_a_password_is_set_at_once_when_there_is_room_again(directory):
         filler = mounts.fill(place)
         for count in range(100):
             access.audit("admin", HERE, "x" * 60, "y" * 900 + str(count))
-        assert not access.lasting
+        assert codes(access) == ["secrets-full"]
         filler.unlink()
-        access.set_password(OTHER, actor="admin", source=HERE)
-        assert access.lasting
-        records = access.audit_log(1000)
+        access.provision(api_token=NEW_TOKEN)
+        assert codes(access) == []
+        records = audit(access)
         access.close()
         access = Access.open(place)
-        assert access.log_in("admin", OTHER, HERE)
-        assert access.audit_log(1000)[1:] == records
+        assert access.authenticate(NEW_TOKEN)
+        assert audit(access) == records
         access.close()
 
     mounts.apart(work)
@@ -144,7 +146,6 @@ def test_damaged_secrets_are_set_aside_and_the_box_must_be_claimed(directory, co
     (directory / "secrets.db").write_bytes(content)
     access = Access.open(directory)
     assert codes(access) == ["secrets-damaged"]
-    assert access.lasting
     assert not access.claimed
     assert access.claim(access.claim_code, OTHER, HERE)
     access.close()
@@ -189,10 +190,20 @@ def test_a_second_agent_is_refused(directory, monkeypatch):
     access.close()
 
 
-def test_killed_at_every_step_of_a_change_one_password_is_right(directory, memory_path):
+def valid(access):
+    """Which of the tokens are taken."""
+    found = []
+    for token in (TOKEN, NEW_TOKEN):
+        with contextlib.suppress(WrongCredentials):
+            access.authenticate(token)
+            found.append(token)
+    return found
+
+
+def test_killed_at_every_step_of_a_change_one_token_is_right(directory, memory_path):
     def work(place):
         access = Access.open(place)
-        access.set_password(OTHER, actor="admin", source=HERE)
+        access.provision(api_token=NEW_TOKEN)
         access.close()
 
     whole = memory_path / "whole"
@@ -206,28 +217,18 @@ def test_killed_at_every_step_of_a_change_one_password_is_right(directory, memor
         assert run(copy, lambda copy=copy: work(copy), kill_at=step).killed
         access = Access.open(copy)
         assert codes(access) == []
-        right = []
-        for password in (PASSWORD, OTHER):
-            try:
-                access.log_in("admin", password, HERE)
-            except WrongCredentials:
-                continue
-            right.append(password)
+        right = valid(access)
         access.close()
         assert len(right) == 1
         seen.update(right)
-    assert seen == {PASSWORD, OTHER}
+    assert seen == {TOKEN, NEW_TOKEN}
 
 
-def test_a_refused_change_leaves_the_old_password(directory, memory_path):
+def test_a_refused_change_leaves_the_old_token(directory, memory_path):
     def work(place):
         access = Access.open(place)
-        try:
-            access.set_password(OTHER, actor="admin", source=HERE)
-        except StoreError:
-            assert access.log_in("admin", PASSWORD, HERE)
-        else:
-            assert access.log_in("admin", OTHER, HERE)
+        access.provision(api_token=NEW_TOKEN)
+        assert valid(access) == [TOKEN if "provisioning-token" in codes(access) else NEW_TOKEN]
         access.close()
 
     whole = memory_path / "whole"
