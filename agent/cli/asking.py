@@ -13,8 +13,8 @@ from agent.cli.commands import COMMANDS, CannotRead, Command
 from agent.cli.text import plain
 from agent.client.connection import AgentDown, Connection, Problem
 
-DONE, REFUSED, USAGE, DOWN = 0, 1, 2, 3
-"""Exit statuses: done, refused (faults, not found, no right), wrong arguments, no agent."""
+DONE, REFUSED, DOWN = 0, 1, 3
+"""Exit statuses: done, refused (faults, not found, no right), no agent; argparse has 2 for wrong arguments."""
 
 
 def add_commands(parsers: Any, *, on_console: bool) -> None:

@@ -11,13 +11,12 @@ from typing import Any
 
 from agent.dataplane import conntrack, readback
 from agent.dataplane.assignment import Assignment
-from agent.dataplane.readback import Held
+from agent.dataplane.readback import TARGETS, Held
 from agent.dataplane.ruleset import Element, Elements, Ruleset
 from agent.dataplane.script import Command, delta, delta_from, fresh, text
 from agent.dataplane.skeleton import ELEMENT_SETS, TABLE, VERSION
 
 _log = logging.getLogger(__name__)
-_TARGETS = ("backends4", "backends6", "hosts4", "hosts6")
 _FIELDS = {"services": "addresses", "backends": "backends", "hosts": "backends", "traffic": "backends"}
 _PLACE = re.compile(r"^[^:\n]*:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
 
@@ -51,7 +50,7 @@ class Kernel:
     """`table inet sluice` of the network namespace that the first call was made in.
 
     Every method blocks and may be called from any thread, one at a time: run them in one worker thread. Missing
-    libraries or rights show as KernelRefused (check, apply, transaction) or OSError (all others).
+    libraries show as KernelRefused, missing rights as KernelRefused (check, apply) or OSError (all others).
     """
 
     def __init__(self) -> None:
@@ -99,15 +98,11 @@ class Kernel:
         self._applied = self._known = ruleset
         self._forget((before - ruleset.marks().keys()) | (ruleset.failed() - failed_before), half_open=True)
 
-    def transaction(self, ruleset: Ruleset) -> str:
-        """The text that apply would send: the difference to what the kernel holds now. Empty: nothing to do."""
-        return text(self._commands(ruleset))
-
     def counters(self) -> dict[tuple[str, str], Counters]:
         """The counters of every backend of the applied ruleset, by (farm, backend)."""
         marks = self._applied.marks() if self._applied else {}
         result = {who: Counters() for who in marks.values()}
-        for set_name in _TARGETS:
+        for set_name in TARGETS:
             for held in self._elements(set_name):
                 who = marks.get(int(held.key))
                 if who:
@@ -166,7 +161,7 @@ class Kernel:
         known = self._applied or self._known or {}
         if isinstance(known, Ruleset):
             return set(known.marks()), known.failed()
-        return {int(key) for set_name in _TARGETS for key in known.get(set_name, {})}, set()
+        return {int(key) for set_name in TARGETS for key in known.get(set_name, {})}, set()
 
     def _forget(self, marks: set[int], *, half_open: bool) -> None:
         try:

@@ -50,8 +50,6 @@ RANDOMS = {size: Picker("random", size) for size in _RANDOMS}
 """The random picker of each size that has one."""
 BY_NAME = {picker.name: picker for picker in (*(p for ps in TURNS.values() for p in ps), *RANDOMS.values())}
 """Every picker by its chain's name, in the order in which the table has them."""
-LARGEST = max(_TURNS)
-"""The largest number of buckets."""
 
 
 @lru_cache(maxsize=4096)

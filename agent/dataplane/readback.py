@@ -14,7 +14,8 @@ from agent.dataplane.pool import BY_NAME
 from agent.dataplane.ruleset import Element, Elements
 
 _PROTOCOLS = {6: "tcp", 17: "udp", "6": "tcp", "17": "udp"}
-_TARGETS = ("backends4", "backends6", "hosts4", "hosts6")
+TARGETS = ("backends4", "backends6", "hosts4", "hosts6")
+"""The maps that name a backend's address; their elements count its connections."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def assignment(elements: Elements) -> Assignment | None:
         marks = {comment: int(key) for key, (_, comment) in elements["pickers"].items() if comment}
         pickers = {comment: value.split()[1] for value, comment in elements["pickers"].values() if comment}
         backends: dict[str, dict[BackendKey, int]] = {farm: {} for farm in marks}
-        for set_name in _TARGETS:
+        for set_name in TARGETS:
             for key, (value, comment) in elements[set_name].items():
                 farm, _, backend = comment.partition("/")
                 if farm in backends and backend:

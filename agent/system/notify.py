@@ -28,11 +28,6 @@ def ready(status: str) -> bool:
     return notify("READY=1", f"STATUS={status}")
 
 
-def status(text: str) -> bool:
-    """What `systemctl status` shows from now on."""
-    return notify(f"STATUS={text}")
-
-
 def stopping() -> bool:
     """The agent ends."""
     return notify("STOPPING=1")

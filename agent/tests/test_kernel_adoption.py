@@ -34,7 +34,7 @@ def test_a_new_agent_goes_on_with_turns_counters_and_connections(box):
         before = box.counters()
         box.adopt()
         ruleset = box.compiled(FARMS)
-        assert box.balancer.run(box.kernel.transaction, ruleset) == ""
+        assert box.balancer.run(box.kernel._commands, ruleset) == []
         box.apply(FARMS)
         assert box.counters() == before
         assert box.active()["web", "b2"] >= 1
