@@ -26,15 +26,19 @@ def verdict_on(farm: Farm, backend: Backend, checker: Checker) -> Verdict:
     return combine([checker.verdict(target_of(farm, backend, check)) for check in farm.checks])
 
 
-def farm_weights(farm: Farm, checker: Checker) -> dict[str, int]:
-    """The effective weight of each backend of `farm`."""
-    health = {name: verdict_on(farm, backend, checker).health for name, backend in farm.backends.items()}
-    return weights(farm, health)
+def verdicts_on(farm: Farm, checker: Checker) -> dict[str, Verdict]:
+    """What the checks of `farm` say of each backend."""
+    return {name: verdict_on(farm, backend, checker) for name, backend in farm.backends.items()}
+
+
+def farm_weights(farm: Farm, verdicts: Mapping[str, Verdict]) -> dict[str, int]:
+    """The effective weight of each backend of `farm`; empty when it is not enabled."""
+    return weights(farm, {name: verdict.health for name, verdict in verdicts.items()}) if farm.enabled else {}
 
 
 def effective_weights(config: Configuration, checker: Checker) -> dict[str, dict[str, int]]:
     """The effective weight of each backend of each enabled farm."""
-    return {name: farm_weights(farm, checker) for name, farm in config.farms.items() if farm.enabled}
+    return {name: farm_weights(farm, verdicts_on(farm, checker)) for name, farm in config.farms.items() if farm.enabled}
 
 
 def draining_and_unhealthy(config: Configuration, checker: Checker) -> set[Key]:
@@ -85,12 +89,15 @@ class Observer:
         )
 
     def _farm(self, name: str, farm: Farm, ruleset: Ruleset | None, counted: tuple[Figures, Active]) -> FarmNow:
-        effective = farm_weights(farm, self._checker) if farm.enabled else {}
+        verdicts = verdicts_on(farm, self._checker)
+        effective = farm_weights(farm, verdicts)
+        traffics = {backend: _traffic((name, backend), counted) for backend in farm.backends}
         backends = {
-            backend_name: self._backend((name, backend_name), farm, effective, ruleset, counted)
-            for backend_name in farm.backends
+            key: _backend_now(
+                backend, verdicts[key], effective.get(key, 0), ruleset.share(name, key) if ruleset else 0, traffics[key]
+            )
+            for key, backend in farm.backends.items()
         }
-        traffics = [backend.traffic for backend in backends.values()]
         return FarmNow(
             status=status(farm, effective),
             addresses=[str(address) for address in farm.addresses],
@@ -98,43 +105,14 @@ class Observer:
             ports=list(farm.ports),
             scheduler=farm.scheduler,
             forwarding=farm.forwarding,
-            exact_turn=ruleset.exact_turn(name) if ruleset and farm.enabled else False,
+            exact_turn=bool(ruleset and ruleset.exact_turn(name)),
             traffic=Traffic(
-                active=sum(each.active for each in traffics),
-                new=sum(each.new for each in traffics),
-                bytes_in=sum(each.bytes_in for each in traffics),
-                bytes_out=sum(each.bytes_out for each in traffics),
+                active=sum(each.active for each in traffics.values()),
+                new=sum(each.new for each in traffics.values()),
+                bytes_in=sum(each.bytes_in for each in traffics.values()),
+                bytes_out=sum(each.bytes_out for each in traffics.values()),
             ),
             backends=backends,
-        )
-
-    def _backend(
-        self,
-        key: Key,
-        farm: Farm,
-        effective: Mapping[str, int],
-        ruleset: Ruleset | None,
-        counted: tuple[Figures, Active],
-    ) -> BackendNow:
-        backend = farm.backends[key[1]]
-        verdict = verdict_on(farm, backend, self._checker)
-        counters = counted[0].get(key, Counters())
-        return BackendNow(
-            address=str(backend.address),
-            port=backend.port,
-            state=backend.state,
-            health=verdict.health,
-            reason=verdict.reason,
-            since=verdict.since,
-            latency_ms=verdict.latency_ms,
-            weight=effective.get(key[1], 0),
-            share=ruleset.share(*key) if ruleset else 0,
-            traffic=Traffic(
-                active=counted[1].get(key, 0),
-                new=counters.new,
-                bytes_in=counters.bytes_in,
-                bytes_out=counters.bytes_out,
-            ),
         )
 
     def system(self, snapshot: int | None, *, claimed: bool, troubles: list[Trouble]) -> SystemNow:
@@ -166,3 +144,25 @@ class Observer:
             conntrack_max=conntrack.limit,
             troubles=troubles,
         )
+
+
+def _traffic(key: Key, counted: tuple[Figures, Active]) -> Traffic:
+    counters = counted[0].get(key, Counters())
+    return Traffic(
+        active=counted[1].get(key, 0), new=counters.new, bytes_in=counters.bytes_in, bytes_out=counters.bytes_out
+    )
+
+
+def _backend_now(backend: Backend, verdict: Verdict, weight: int, share: float, traffic: Traffic) -> BackendNow:
+    return BackendNow(
+        address=str(backend.address),
+        port=backend.port,
+        state=backend.state,
+        health=verdict.health,
+        reason=verdict.reason,
+        since=verdict.since,
+        latency_ms=verdict.latency_ms,
+        weight=weight,
+        share=share,
+        traffic=traffic,
+    )

@@ -3,11 +3,20 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from agent.model import Backend, Configuration, Farm, TcpCheck
 from agent.model.types import Address
 
 _PACE = {"interval", "timeout", "rise", "fall"}
+
+
+@lru_cache(maxsize=1024)
+def _settings(check: TcpCheck) -> tuple[str, str]:
+    """All settings of a check as text, and those without the pace. Kept: few checks are asked of many backends."""
+    settings = check.model_dump(mode="json", exclude={"type", "port"})
+    asked = {name: value for name, value in settings.items() if name not in _PACE}
+    return json.dumps(settings, sort_keys=True), json.dumps(asked, sort_keys=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +33,10 @@ class Target:
 
     def __post_init__(self) -> None:
         """Make the two names of the target."""
-        settings = self.check.model_dump(mode="json", exclude={"type", "port"})
-        asked = {name: value for name, value in settings.items() if name not in _PACE}
         base = f"{self.check.type} {self.address} {self.port}"
-        object.__setattr__(self, "key", f"{base} {json.dumps(settings, sort_keys=True)}")
-        object.__setattr__(self, "subject", f"{base} {json.dumps(asked, sort_keys=True)}")
+        settings, asked = _settings(self.check)
+        object.__setattr__(self, "key", f"{base} {settings}")
+        object.__setattr__(self, "subject", f"{base} {asked}")
 
     def __eq__(self, other: object) -> bool:
         """Whether both ask the same."""
