@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python3 -m agent`: the command line, and `serve`, which is the agent itself."""
 
+import os
 import sys
 
 from agent.cli import main
 
 
 def _serve() -> int:
+    # aiohttp reads the certificates of all the world's authorities when it is imported, which is a tenth of the
+    # start. The agent is a client of nobody.
+    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+    os.environ.setdefault("SSL_CERT_DIR", os.devnull)
     from agent.api.serve import serve  # noqa: PLC0415  no other command needs the server
 
     return serve()
