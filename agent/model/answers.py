@@ -11,6 +11,7 @@ from agent.model.state import Trouble
 from agent.model.text import Change
 
 Outcome = Literal["committed", "pending", "abandoned"]
+"""committed: it is or was in force. pending: written, not confirmed yet. abandoned: it never came into force."""
 
 
 class _Answer(BaseModel):

@@ -9,7 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.snapshots.snapshot import Entry, NotFound, Outcome, Snapshot
+from agent.model.answers import Outcome
+from agent.snapshots.snapshot import Entry, NotFound, Snapshot
 from agent.storage import Database, StoreDamaged
 
 NAME = "snapshots.db"

@@ -4,18 +4,15 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from agent.model import Configuration, validate
+from agent.model.answers import Outcome
 
 MAX_AUTHOR = 200
 """Characters of an author's name that are kept."""
 
 MAX_COMMENT = 2000
 """Characters of a comment that are kept."""
-
-Outcome = Literal["committed", "pending", "abandoned"]
-"""committed: it is or was in force. pending: written, not confirmed yet. abandoned: it never came into force."""
 
 
 @dataclass(frozen=True)
