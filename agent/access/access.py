@@ -74,12 +74,12 @@ class Access:
         self._refused.clear()
         if password is not None and not self.claimed:
             try:
-                self._begin(self._passwords.hash(password.rstrip("\r\n")), "password set")
+                self._begin(self._passwords.hash(password), "password set")
             except (WeakPassword, Throttled, StoreError) as error:
                 self._refused["provisioning-password"] = f"The credential sluice.admin-password is not used: {error}."
         if api_token is not None:
             try:
-                self._provision_token(api_token.rstrip("\r\n"))
+                self._provision_token(api_token)
             except (ValueError, StoreError) as error:
                 self._refused["provisioning-token"] = f"The credential sluice.api-token is not used: {error}."
 

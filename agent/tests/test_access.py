@@ -146,7 +146,7 @@ def test_two_claims_at_once_give_one_owner(unclaimed):
 
 
 def test_a_provisioned_password_claims_the_box(unclaimed):
-    unclaimed.provision(password=PASSWORD + "\n")
+    unclaimed.provision(password=PASSWORD)
     assert unclaimed.claimed
     assert unclaimed.claim_code is None
     assert unclaimed.log_in("admin", PASSWORD, HERE)
