@@ -125,10 +125,10 @@ class Controller:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+            await self._keep_health()
         if self._again is not None:
             self._again.cancel()
         self._host.close()
-        await self._keep_health()
         await self._checker.stop()
         self._worker.shutdown()
 

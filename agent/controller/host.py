@@ -59,7 +59,7 @@ class Host:
                 await self._networkd.apply(config.links, links)
             except (CommandFailed, OSError) as error:
                 found.append(Trouble(code="links-failed", message=f"The links could not be configured: {error}."))
-        found += await self._virtual.reconcile(sorted(config.virtual_addresses(), key=_order), links)
+        found += await self._virtual.reconcile(config.virtual_addresses(), links)
         return found + list(_link_troubles(config, links))
 
     def watch(self, changed: Callable[[], None]) -> None:
@@ -72,10 +72,6 @@ class Host:
         if self._watch is not None:
             self._watch.close()
         self._virtual.close()
-
-
-def _order(address: object) -> tuple[int, str]:
-    return (len(str(address)), str(address))
 
 
 def _link_troubles(config: Configuration, links: list[SystemLink]) -> Iterator[Trouble]:

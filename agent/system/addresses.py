@@ -59,7 +59,7 @@ def plan(wanted: Iterable[Address], links: Sequence[SystemLink]) -> Plan:
     homes = [(network, link) for link in links for network in link.networks()]
     placed: set[Placement] = set()
     homeless: list[Address] = []
-    for address in dict.fromkeys(wanted):
+    for address in sorted(set(wanted), key=lambda each: (each.version, int(each))):
         if address in own:
             continue
         here = at.get(address, [])
