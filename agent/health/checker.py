@@ -96,10 +96,6 @@ class Checker:
         self._hindered: dict[str, str] = {}
         self._stopping: set[asyncio.Task[None]] = set()
 
-    def __len__(self) -> int:
-        """The number of targets."""
-        return len(self._checked)
-
     def update(self, targets: Iterable[Target]) -> None:
         """Check these targets from now on: start what is new, stop what is gone, leave the rest alone.
 
