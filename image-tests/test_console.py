@@ -31,12 +31,12 @@ def test_the_console_tells_and_rolls_back(lab: Laboratory, claimed: Appliance) -
     mark = console.mark()
     console.type("status --json\r")
     answer = console.wait(r"(?s)(\{.*\})\s*sluice> ", 30, mark).group(1)
-    assert "shop" in json.loads(answer)["farms"]
+    assert "shop" in json.loads(answer)["state"]["farms"]
 
     mark = console.mark()
     console.type(f"rollback {before}\r")
     console.wait("sluice> ", 30, mark + 10)
-    assert claimed.must("GET", "/api/v1/farms")["farms"] == {}
+    assert claimed.must("GET", "/api/v1/configuration")["farms"] == {}
     assert lab.client.get(VIRTUAL_ADDRESS, timeout=3) not in ("web1", "web2")
 
     mark = console.mark()

@@ -88,5 +88,5 @@ def test_clients_of_a_removed_farm_are_refused(lab: Laboratory, claimed: Applian
     claimed.must("DELETE", "/api/v1/farms/shop")
     assert lab.client.get(VIRTUAL_ADDRESS) == REFUSED
 
-    claimed.must("POST", f"/api/v1/snapshots/{before}/rollback", {})
+    claimed.must("POST", f"/api/v1/snapshots/{before}/rollback")
     assert lab.client.get(VIRTUAL_ADDRESS) == "web1"

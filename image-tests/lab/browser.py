@@ -80,6 +80,8 @@ class Window:
     def expect_refusal(self, status: int) -> None:
         """Say that the story makes the server answer with `status`, which the browser reports on its console."""
         self.expected.append(rf"the server responded with a status of {status}\b")
+        # The same in htmx's words.
+        self.expected.append(rf"Response Status Error Code {status} from")
 
     def screenshot(self, path: Path, *, full: bool = True) -> None:
         """Write what the window shows (with `full`: the whole page) to `path`."""
