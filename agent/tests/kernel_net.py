@@ -9,6 +9,7 @@ Nothing has a name outside: when the threads and descriptors end, the namespaces
 
 import asyncio
 import ctypes
+import itertools
 import json
 import os
 import socket
@@ -102,6 +103,7 @@ class Network:
 
     def __init__(self) -> None:
         self.client, self.balancer, self.backends = Namespace(), Namespace(), Namespace()
+        self._ports = itertools.count(20000)
         for side, other in (("front", self.client), ("back", self.backends)):
             self.balancer.run(_veth, side, other.descriptor)
         self.balancer.run(_write, "net/ipv4/ip_forward", "1")
@@ -160,9 +162,11 @@ class Network:
         return load
 
     def datagram(self, port: int = 80, family: int = 4) -> socket.socket:
-        """A UDP socket that is connected to the virtual address."""
+        """A UDP socket that is connected to the virtual address, from a port that none had before it."""
         sock = self.client.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
         sock.settimeout(PLENTY)
+        # The kernel's choice may be the port of a socket that is closed but whose flow is still known.
+        sock.bind(("", next(self._ports)))
         sock.connect((VIRTUAL[family], port))
         return sock
 
