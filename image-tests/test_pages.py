@@ -28,7 +28,8 @@ PAGES = {
 def test_every_page_fits_every_screen(lab: Laboratory, claimed: Appliance, open_window: Callable[..., Window]) -> None:
     lab.backend("web2").stop()
     claimed.put_farm("shop", demo_farm(lab.backends))
-    claimed.put_farm("dns", demo_farm(lab.backends, ports=[53], protocols=["udp", "tcp"], scheduler="weighted"))
+    intranet = {**demo_farm({"web1": lab.backends["web1"]}), "addresses": ["10.20.0.101"], "ports": [80, 443]}
+    claimed.put_farm("intranet", {**intranet, "protocols": ["tcp", "udp"], "scheduler": "weighted"})
     claimed.wait_health("shop", "web2", "unhealthy")
     too_wide = []
     with Traffic(lambda: lab.client.get(VIRTUAL_ADDRESS)):
