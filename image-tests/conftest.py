@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fixtures that build the world of a story, and look afterwards for what went wrong without any story asking."""
 
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -20,9 +21,8 @@ _FAILED = pytest.StashKey[bool]()
 def pytest_configure() -> None:
     """Refuse to run where networks are real; forget what earlier runs left behind."""
     if not is_inside():
-        raise pytest.UsageError(
-            "the image tests run inside a lab: make test, or python -m lab.enter pytest image-tests"
-        )
+        raise pytest.UsageError("image tests run inside a lab: make test, or python -m lab.enter pytest image-tests")
+    shutil.rmtree(artefacts.ARTEFACTS, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)
