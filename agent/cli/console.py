@@ -75,7 +75,7 @@ class Console:
         try:
             content = self._agent.request("GET", "/console").json()
         except (AgentDown, Problem) as error:
-            return f"\nSluice\n\n  ! {plain(error)}\n    Connections are balanced as before; trying again.\n"
+            return f"\nSluice\n\n  ! {plain(error)}\n    What is balanced stays balanced; trying again.\n"
         return "\n".join(banner(content)) + "\n"
 
     def _log_in(self) -> _Session | None:
