@@ -99,7 +99,8 @@ def _endpoint(
                     "The token is not valid, or the session has ended; log in.",
                     headers={"WWW-Authenticate": CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'},
                 ) from None
-        query = check_query(route, request.url)
+        # Not request.url: the host in it is the caller's word, and may be none at all.
+        query = check_query(route, request.rel_url)
         if route.body is None and request.body_exists and request.content_length != 0:
             raise Refusal(400, "This endpoint takes no body.", headers={"Connection": "close"})
         return await route.handler(Call(request, route, controller, query, author, token))

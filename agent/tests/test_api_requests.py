@@ -323,3 +323,10 @@ def test_a_forged_source_is_not_taken_for_an_address(world: World):
         )
     sources = {source for (source,) in world.stored("SELECT source FROM audit")}
     assert not sources - {"console", "credential"}
+
+
+@pytest.mark.parametrize("host", [b"a:99999999", b'a b"<>\xff', b"[::", b""])
+def test_a_host_that_is_none_does_not_matter(world: World, host: bytes):
+    answer = exchange(world, b"GET /api/v1/claim HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert answer.status == 200
+    assert json.loads(answer.body) == {"claimed": False}
