@@ -19,9 +19,9 @@ DEFAULTS: Mapping[str, Any] = {
     "SESSION_COOKIE_HTTPONLY": True,
     "SESSION_COOKIE_SAMESITE": "Lax",
     "SESSION_COOKIE_PATH": "/",
-    # A farm of 256 backends is a form of 60 kB; nothing larger than this is read.
-    "MAX_CONTENT_LENGTH": 1024 * 1024,
-    "MAX_FORM_MEMORY_SIZE": 1024 * 1024,
+    # A farm of 256 backends is a form of 60 kB; nothing larger than this is read, nor let through by nginx.
+    "MAX_CONTENT_LENGTH": 256 * 1024,
+    "MAX_FORM_MEMORY_SIZE": 256 * 1024,
     "MAX_FORM_PARTS": 2000,
     "TEMPLATES_AUTO_RELOAD": False,
     "AGENT_SOCKET": None,

@@ -137,7 +137,7 @@ def test_odd_requests_get_a_page_in_the_same_look(browser, method, path, status)
 
 
 def test_a_huge_form_is_refused(browser):
-    answer = browser.raw("POST", "/farms/new", data={"name": "x" * (1024 * 1024 + 1)})
+    answer = browser.raw("POST", "/farms/new", data={"name": "x" * (256 * 1024 + 1)})
     assert answer.status_code == 413
     assert 'class="error-page"' in answer.text
 
