@@ -2,7 +2,7 @@
 """What breaks around the appliance or in it: traffic goes on, and it says what is wrong."""
 
 from lab import disk
-from lab.appliance import LINKS, VIRTUAL_ADDRESS, Appliance, demo_farm
+from lab.appliance import BOOT_SECONDS, LINKS, VIRTUAL_ADDRESS, Appliance, demo_farm
 from lab.journal import Expected
 from lab.laboratory import Laboratory
 from lab.waiting import wait_until
@@ -46,7 +46,7 @@ def test_without_a_dhcp_server_it_balances_and_says_so(lab: Laboratory, claimed:
     claimed.put_farm("shop", demo_farm(lab.backends))
     box = _booted_copy(lab, claimed, dhcp=False)
 
-    wait_until(lambda: lab.client.get(VIRTUAL_ADDRESS) in ("web1", "web2"), "balancing", 240)
+    wait_until(lambda: lab.client.get(VIRTUAL_ADDRESS) in ("web1", "web2"), "balancing", BOOT_SECONDS)
     # The first checks may have failed before the links were up; they rise again.
     wait_until(lambda: lab.client.tally(4, VIRTUAL_ADDRESS) == {"web1": 2, "web2": 2}, "both backends in turn", 60)
     box.machine.console.wait(f"No DHCP server has given the link {LINKS['mgmt']} an address", 60)
@@ -60,7 +60,7 @@ def test_without_a_cable_it_boots_and_goes_on_when_there_is_one(lab: Laboratory,
     box = _booted_copy(lab, claimed, unplugged=frozenset({"mgmt", "clients", "backends"}))
 
     for link in LINKS.values():
-        box.machine.console.wait(f"The link {link} has no carrier", 240)
+        box.machine.console.wait(f"The link {link} has no carrier", BOOT_SECONDS)
 
     for segment in ("mgmt", "clients", "backends"):
         box.machine.plug(segment, connected=True)
@@ -128,7 +128,7 @@ def test_a_damaged_database_falls_back_to_the_last_good_document(lab: Laboratory
 
     box = _booted_copy(lab, claimed)
 
-    wait_until(lambda: lab.client.get(VIRTUAL_ADDRESS) in ("web1", "web2"), "balancing", 240)
+    wait_until(lambda: lab.client.get(VIRTUAL_ADDRESS) in ("web1", "web2"), "balancing", BOOT_SECONDS)
     box.wait_ready()
     box.log_in()
     assert _troubles(box), "it must say that the snapshots were damaged"

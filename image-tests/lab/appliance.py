@@ -24,7 +24,7 @@ VIRTUAL_ADDRESS = CLIENTS.address(100)
 LINKS = {"mgmt": "enp0s16", "clients": "enp0s17", "backends": "enp0s18"}
 """The kernel's names of the three cards, by segment; they follow from the PCI slots in qemu.py."""
 
-BOOT_SECONDS = 240
+BOOT_SECONDS = 600
 """Long enough for emulation on a busy machine."""
 
 CLAIM_CODE = re.compile(r"[Cc]laim code:?\s+([A-Z0-9]{4,8}(?:-[A-Z0-9]{4,8})+)")
@@ -178,7 +178,7 @@ class Appliance:
         now: dict[str, Any] = self.must("GET", "/api/v1/state")["farms"][name]
         return now
 
-    def wait_health(self, farm: str, backend: str, health: str, seconds: float = 30) -> None:
+    def wait_health(self, farm: str, backend: str, health: str, seconds: float = 90) -> None:
         """Wait until the checks of `backend` have come to the verdict `health`."""
 
         def attempt() -> bool:
@@ -186,7 +186,7 @@ class Appliance:
 
         Deadline(seconds).poll(attempt, f"backend {backend} of farm {farm} {health}")
 
-    def wait_healthy(self, farm: str, *backends: str, seconds: float = 30) -> None:
+    def wait_healthy(self, farm: str, *backends: str, seconds: float = 90) -> None:
         """Wait until the checks of all `backends` have succeeded."""
         for backend in backends:
             self.wait_health(farm, backend, "healthy", seconds)

@@ -58,7 +58,7 @@ class Window:
             java_script_enabled=scripts,
             reduced_motion="reduce",
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(60_000)
         context.tracing.start(screenshots=True, snapshots=True)
         window = cls(context, context.new_page())
         window.page.on("console", window._heard)

@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from lab.appliance import PASSWORD
 
-PATIENCE = 30_000
+PATIENCE = 60_000
 """Milliseconds that a page may take: the server is emulated and shares its two processors."""
 
 expect.set_options(timeout=PATIENCE)

@@ -119,7 +119,7 @@ class Laboratory:
         appliance.machine.saved = state / "state"
         appliance.machine.before = (state / "console.txt").read_text(encoding="utf-8")
         appliance.start()
-        appliance.wait_ready(60)
+        appliance.wait_ready(120)
         return appliance
 
     def saved_state(self) -> Path:
@@ -148,7 +148,7 @@ class Laboratory:
         appliance.start()
         appliance.wait_ready()
         appliance.claim_code()
-        appliance.run("systemctl", "is-system-running", "--wait", check=False, seconds=120)
+        appliance.run("systemctl", "is-system-running", "--wait", check=False, seconds=300)
         appliance.close_control()
         (folder / "console.txt").write_text(appliance.machine.console.raw, encoding="utf-8")
         appliance.machine.save(folder / "state")
