@@ -19,21 +19,30 @@ class Relay:
         self._listening = listening
         self._target = target
         self._via = via
-        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="relay")
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._started.wait()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
 
     def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            runner.run(self._relay())
+
+    async def _relay(self) -> None:
         self._listening.setblocking(False)
-        self._loop.create_task(asyncio.start_server(self._serve, sock=self._listening))
-        self._loop.run_forever()
+        server = await asyncio.start_server(self._serve, sock=self._listening)
+        self._started.set()
+        await self._ended.wait()
+        server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -46,7 +55,7 @@ class Relay:
             connection = socket.socket()
         connection.setblocking(False)
         try:
-            await asyncio.wait_for(self._loop.sock_connect(connection, self._target), 10)
+            await asyncio.wait_for(asyncio.get_running_loop().sock_connect(connection, self._target), 10)
         except OSError:
             connection.close()
             raise
