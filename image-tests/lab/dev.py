@@ -6,9 +6,11 @@ modules, no nginx before the GUI, links and host name are the lab's, and root is
 loaded again. State is in build/dev and lasts; remove the folder to begin anew.
 """
 
+import http.client
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -139,6 +141,20 @@ def _watch(agent: Service, gui: Service) -> None:
                 service.restart()
 
 
+def _answers() -> bool:
+    """Whether the agent has started and answers."""
+    connection = http.client.HTTPConnection("localhost", timeout=5)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    try:
+        connection.sock.connect(str(AGENT_SOCKET))
+        connection.request("GET", "/api/v1/claim")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def _run(stack: ExitStack) -> None:
     began = time.monotonic()
     os.chdir(PROJECT)
@@ -165,7 +181,7 @@ def _run(stack: ExitStack) -> None:
         environment, [door.fileno()],
     )  # fmt: skip
     stack.enter_context(agent)
-    wait_until(lambda: AGENT_SOCKET.is_socket() or agent.ended, "the agent", 30)
+    wait_until(_answers, f"the agent (see {agent.log.relative_to(PROJECT)})", 60)
     stack.enter_context(gui)
     stack.enter_context(Relay(farm, (VIRTUAL_ADDRESS, 80), lab.client.host))
     stack.enter_context(Traffic(lambda: lab.client.get(VIRTUAL_ADDRESS, timeout=5)))
