@@ -36,7 +36,12 @@ def test_a_new_agent_goes_on_with_turns_counters_and_connections(box):
         ruleset = box.compiled(FARMS)
         assert box.balancer.run(box.kernel._commands, ruleset) == []
         box.apply(FARMS)
-        assert box.counters() == before
+        after = box.counters()
+        assert {who: counted.new for who, counted in after.items()} == {
+            who: counted.new for who, counted in before.items()
+        }
+        # The end of a closed connection may still be under way; what began anew would have counted less.
+        assert all(after[who].bytes_in >= counted.bytes_in for who, counted in before.items())
         assert box.active()["web", "b2"] >= 1
         assert connection.alive()
         assert [*first, connection.server, *box.turn(4)] == [backend_address(1 + n % 3) for n in range(9)]
