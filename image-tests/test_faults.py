@@ -2,7 +2,7 @@
 """What breaks around the appliance or in it: traffic goes on, and it says what is wrong."""
 
 from lab import disk
-from lab.appliance import BOOT_SECONDS, LINKS, VIRTUAL_ADDRESS, Appliance, demo_farm
+from lab.appliance import BOOT_SECONDS, LINKS, VIRTUAL_ADDRESS, Appliance, demo_farm, links_document
 from lab.journal import Expected
 from lab.laboratory import Laboratory
 from lab.waiting import wait_until
@@ -116,6 +116,12 @@ def test_a_data_partition_of_garbage_does_not_keep_it_from_booting(lab: Laborato
     box.machine.console.wait("There is no data partition", 60)
     # Its owner and its configuration went with the partition: it can be claimed, and used until the next start.
     box.claim()
+    box.must(
+        "PUT",
+        "/api/v1/configuration",
+        {"version": 1, "links": links_document(), "farms": {"shop": demo_farm(lab.backends)}},
+    )
+    wait_until(lambda: lab.client.get(VIRTUAL_ADDRESS) in ("web1", "web2"), "balancing", 60)
 
 
 def test_a_damaged_database_falls_back_to_the_last_good_document(lab: Laboratory, claimed: Appliance) -> None:

@@ -2,10 +2,11 @@
 """The appliance's serial console: what it has printed so far, waiting for text, and typing."""
 
 import re
-import socket
 import threading
 import time
 from pathlib import Path
+
+from lab import unix
 
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?!=]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78cDEHMNOPVWXZ])")
 
@@ -15,8 +16,7 @@ class Console:
 
     def __init__(self, path: Path, before: str = "") -> None:
         """Connect to the socket at `path`. `before` is what the machine printed in an earlier life."""
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+        self._socket = unix.connect(path)
         self._raw = before
         self._changed = threading.Condition()
         self._open = True

@@ -2,18 +2,18 @@
 """The tests' side of the control line: run a command as root in the appliance."""
 
 import json
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from lab import unix
 
 
 class Control:
     """One connection to the lab's process in the appliance (inside/control.py)."""
 
     def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+        self._socket = unix.connect(path)
         self._stream = self._socket.makefile("rb")
 
     def run(self, *argv: str, text: str = "", check: bool = True, seconds: float = 60) -> str:

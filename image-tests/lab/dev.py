@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from lab import host
+from lab import host, unix
 from lab.appliance import VIRTUAL_ADDRESS, demo_farm
 from lab.enter import is_inside, listening_sockets
 from lab.host import BUILD, PROJECT, say
@@ -144,9 +143,8 @@ def _watch(agent: Service, gui: Service) -> None:
 def _answers() -> bool:
     """Whether the agent has started and answers."""
     connection = http.client.HTTPConnection("localhost", timeout=5)
-    connection.sock = socket.socket(socket.AF_UNIX)
     try:
-        connection.sock.connect(str(AGENT_SOCKET))
+        connection.sock = unix.connect(AGENT_SOCKET)
         connection.request("GET", "/api/v1/claim")
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):

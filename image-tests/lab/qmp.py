@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from lab import unix
 from lab.waiting import Deadline
 
 
@@ -32,13 +33,10 @@ class Qmp:
         def attempt() -> socket.socket | None:
             if process.poll() is not None:
                 raise ConnectionError("QEMU has ended")
-            connection = socket.socket(socket.AF_UNIX)
             try:
-                connection.connect(str(path))
+                return unix.connect(path)
             except (FileNotFoundError, ConnectionRefusedError):
-                connection.close()
                 return None
-            return connection
 
         return cls(Deadline(seconds).poll(attempt, f"QEMU's control socket {path}"))
 
