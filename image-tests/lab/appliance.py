@@ -179,10 +179,11 @@ class Appliance:
         return now
 
     def wait_health(self, farm: str, backend: str, health: str, seconds: float = 90) -> None:
-        """Wait until the checks of `backend` have come to the verdict `health`."""
+        """Wait until the checks of `backend` have come to the verdict `health`, and the kernel balances by it."""
 
         def attempt() -> bool:
-            return bool(self.farm_now(farm)["backends"][backend]["health"] == health)
+            now = self.farm_now(farm)["backends"][backend]
+            return bool(now["health"] == health and (now["share"] > 0) == (now["weight"] > 0))
 
         Deadline(seconds).poll(attempt, f"backend {backend} of farm {farm} {health}")
 

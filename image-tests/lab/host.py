@@ -27,6 +27,7 @@ PACKAGES = (
     "fonts-dejavu-core",
     "git",
     "iproute2",
+    "libatomic1",  # Playwright brings a node of its own, which needs it
     "make",
     "nftables",
     "openssl",
