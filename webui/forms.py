@@ -38,7 +38,7 @@ MAX_ROWS = 300
 _KEY = re.compile(r"[a-z]+(-[0-9]{1,4}-[a-z]+)?")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
-_PROTOCOLS = {"tcp": "TCP", "udp": "UDP"}
+_PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "all": "All protocols"}
 _OPTIONS = {
     "dnat": "Destination NAT",
     "snat": "Source NAT",

@@ -42,10 +42,13 @@ _EXAMPLE = {
 _RULES = """\
 ## Rules that concern more than one field
 
-- The addresses of a farm and its backends are of one IP family.
-- An address, protocol and port belong to one enabled farm.
+- A farm may have IPv4 and IPv6 addresses. Each family is balanced by itself over the backends of that family, which it needs: the
+  two are not translated into each other.
+- An address, protocol and port belong to one enabled farm. The ports of a farm do not overlap.
+- Where the protocol is `all`, it stands alone, `ports` is `["all"]`, and backends have no `port`. No address of a link can be taken so.
 - A backend's address is no virtual address, and a farm names the same server and port once.
-- A check's timeout is at most its interval. A farm without TCP names the check's port.
+- A check's timeout is at most its interval. A check names its port where the farm does not serve TCP, or begins
+  with a range and a backend has no port of its own.
 - An address stands on one link once; a gateway is in a network of its link, one for each family.
 - TCP port 443 of a link's own address is the GUI's.
 - A virtual address is in a network of a link. Where a link uses DHCP this is known and checked at the commit only.

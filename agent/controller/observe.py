@@ -102,7 +102,7 @@ class Observer:
             status=status(farm, effective),
             addresses=[str(address) for address in farm.addresses],
             protocols=list(farm.protocols),
-            ports=list(farm.ports),
+            ports=[ports.written for ports in farm.ports],
             scheduler=farm.scheduler,
             forwarding=farm.forwarding,
             exact_turn=bool(ruleset and ruleset.exact_turn(name)),

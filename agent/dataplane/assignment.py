@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Numbers: which mark a farm and a backend have, and which picker a farm has. Pure and stable.
+"""Numbers: which mark a side of a farm and a backend have, and which picker a side has. Pure and stable.
 
 What has a number keeps it; what is new gets the next one that is free, in a circle, so that a number is not used again
 while a connection of its last owner may still be known to the kernel. A backend whose address or port changes is
@@ -8,9 +8,10 @@ another server and gets another number.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.dataplane.pool import Picker, Pool, fits
-from agent.model import Farm
+from agent.model import Configuration, Family, Farm
 
 LAST_MARK = 0xFFFFFF
 """Marks are 1 to this; the upper 8 bits of a packet's or connection's mark are kept for other uses."""
@@ -19,9 +20,24 @@ BackendKey = tuple[str, str, int | None]
 """Name, address and port of a backend within its farm."""
 
 
+class Side(NamedTuple):
+    """A farm's virtual addresses and backends of one IP family: what is balanced by itself."""
+
+    farm: str
+    family: Family
+
+    def __str__(self) -> str:
+        return f"{self.farm}/{self.family}"
+
+
+def sides(config: Configuration) -> dict[Side, Farm]:
+    """The sides of every enabled farm."""
+    return {Side(name, family): farm for name, farm in config.farms.items() if farm.enabled for family in farm.families}
+
+
 @dataclass(frozen=True)
-class FarmNumbers:
-    """The numbers of one farm. `picker` is None while no backend was ever usable."""
+class SideNumbers:
+    """The numbers of one side of a farm. `picker` is None while no backend was ever usable."""
 
     mark: int
     picker: Picker | None
@@ -32,63 +48,64 @@ class FarmNumbers:
 class Assignment:
     """Which numbers farms and backends have. Opaque to others: take it from a Ruleset or Kernel.adopt, hand it on."""
 
-    farms: Mapping[str, FarmNumbers] = field(default_factory=dict)
+    sides: Mapping[Side, SideNumbers] = field(default_factory=dict)
     next_farm: int = 1
     next_backend: int = 1
 
 
 def assign(
-    farms: Mapping[str, Farm],
-    weights: Mapping[str, Mapping[str, int]],
+    farms: Mapping[Side, Farm],
+    weights: Mapping[Side, Mapping[str, int]],
     previous: Assignment,
-    unchanged: Collection[str],
+    unchanged: Collection[Side],
 ) -> Assignment:
-    """Numbers for `farms`, which are the enabled ones; `weights` has for each its positive weights.
+    """Numbers for `farms`, the sides of the enabled ones; `weights` has for each its positive weights.
 
-    `unchanged` names farms whose numbers in `previous` are known to fit still. Of the others those that fit are kept.
-    A farm that shares a random picker gets a turn of its own as soon as one is free.
+    `unchanged` names sides whose numbers in `previous` are known to fit still. Of the others those that fit are kept.
+    A side that shares a random picker gets a turn of its own as soon as one is free.
     """
-    farm_marks = _Marks(previous.next_farm, (numbers.mark for numbers in previous.farms.values()))
+    farm_marks = _Marks(previous.next_farm, (numbers.mark for numbers in previous.sides.values()))
     backend_marks: _Marks | None = None
-    kept: dict[str, Picker | None] = {}
-    for name in sorted(farms):
-        numbers = previous.farms.get(name)
-        usable = weights[name].values()
-        if numbers and (name in unchanged or not usable or (numbers.picker and fits(numbers.picker, usable))):
-            kept[name] = numbers.picker
+    kept: dict[Side, Picker | None] = {}
+    for side in sorted(farms):
+        numbers = previous.sides.get(side)
+        usable = weights[side].values()
+        if numbers and (side in unchanged or not usable or (numbers.picker and fits(numbers.picker, usable))):
+            kept[side] = numbers.picker
     pool = Pool(picker for picker in kept.values() if picker)
-    result: dict[str, FarmNumbers] = {}
-    for name in sorted(farms):
-        before = previous.farms.get(name)
-        picker = kept.get(name)
-        usable = weights[name].values()
+    result: dict[Side, SideNumbers] = {}
+    for side in sorted(farms):
+        before = previous.sides.get(side)
+        picker = kept.get(side)
+        usable = weights[side].values()
         if usable and (picker is None or picker.kind == "random"):
             picker = (picker and pool.turn(usable)) or picker or pool.choose(usable)
-        if before and name in unchanged:
-            result[name] = before if picker == before.picker else FarmNumbers(before.mark, picker, before.backends)
+        if before and side in unchanged:
+            result[side] = before if picker == before.picker else SideNumbers(before.mark, picker, before.backends)
             continue
         if backend_marks is None:
             backend_marks = _Marks(
                 previous.next_backend,
-                (mark for numbers in previous.farms.values() for mark in numbers.backends.values()),
+                (mark for numbers in previous.sides.values() for mark in numbers.backends.values()),
             )
-        marks = _backends(farms[name], before, backend_marks)
+        marks = _backends(side, farms[side], before, backend_marks)
         mark = before.mark if before else farm_marks.new()
         same = before and before.picker == picker and before.backends == marks
-        result[name] = before if before and same else FarmNumbers(mark, picker, marks)
+        result[side] = before if before and same else SideNumbers(mark, picker, marks)
     next_backend = backend_marks.next if backend_marks else previous.next_backend
     return Assignment(result, farm_marks.next, next_backend)
 
 
-def _backends(farm: Farm, before: FarmNumbers | None, marks: "_Marks") -> dict[BackendKey, int]:
+def _backends(side: Side, farm: Farm, before: SideNumbers | None, marks: "_Marks") -> dict[BackendKey, int]:
     known = before.backends if before else {}
-    return {key: known.get(key) or marks.new() for key in backend_keys(farm)}
+    return {key: known.get(key) or marks.new() for key in backend_keys(side, farm)}
 
 
-def backend_keys(farm: Farm) -> Iterator[BackendKey]:
-    """The keys of a farm's backends, in the order of names."""
+def backend_keys(side: Side, farm: Farm) -> Iterator[BackendKey]:
+    """The keys of the backends of one side of `farm`, in the order of names."""
     for name, backend in sorted(farm.backends.items()):
-        yield name, str(backend.address), backend.port
+        if backend.address.version == side.family:
+            yield name, str(backend.address), backend.port
 
 
 class _Marks:

@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
 from agent.dataplane import buckets
-from agent.dataplane.assignment import Assignment, FarmNumbers, assign
-from agent.dataplane.ruleset import Element, Elements, FarmPart, Ruleset
-from agent.model import Configuration, Farm
+from agent.dataplane.assignment import Assignment, Side, SideNumbers, assign, backend_keys, sides
+from agent.dataplane.ruleset import Element, Elements, Part, Ruleset
+from agent.model import Configuration, Farm, PortRange
 
 REFUSE = "goto refuse"
 """What the pickers map says for a farm without a usable backend."""
@@ -26,63 +26,73 @@ def compile_ruleset(
     document says. `previous`: the ruleset compiled last (its numbers are kept and its unchanged farms reused), or what
     Kernel.adopt returned after a restart.
     """
-    farms = {name: farm for name, farm in config.farms.items() if farm.enabled}
+    farms = sides(config)
     parts = previous.parts if isinstance(previous, Ruleset) else {}
     before = previous.assignment if isinstance(previous, Ruleset) else previous or Assignment()
-    wanted = {name: _usable(farm, weights.get(name, {})) for name, farm in farms.items()}
-    unchanged = {name for name, farm in farms.items() if name in parts and _same(parts[name], farm, wanted[name])}
+    wanted = {side: _usable(side, farm, weights.get(side.farm, {})) for side, farm in farms.items()}
+    unchanged = {side for side, farm in farms.items() if side in parts and _same(parts[side], farm, wanted[side])}
     assignment = assign(farms, wanted, before, unchanged)
-    result: dict[str, FarmPart] = {}
-    for name, farm in farms.items():
-        numbers = assignment.farms[name]
-        reuse = name in unchanged and parts[name].numbers is numbers
-        result[name] = parts[name] if reuse else _compile_farm(name, farm, wanted[name], numbers)
+    result: dict[Side, Part] = {}
+    for side, farm in farms.items():
+        numbers = assignment.sides[side]
+        reuse = side in unchanged and parts[side].numbers is numbers
+        result[side] = parts[side] if reuse else _compile_side(side, farm, wanted[side], numbers)
     return Ruleset(result, _common(config, own_addresses, assignment), assignment)
 
 
-def _usable(farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
-    return {name: weights[name] for name in sorted(farm.backends) if weights.get(name, 0) > 0}
+def _usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
+    return {name: weights[name] for name, *_ in backend_keys(side, farm) if weights.get(name, 0) > 0}
 
 
-def _same(part: FarmPart, farm: Farm, weights: Mapping[str, int]) -> bool:
+def _same(part: Part, farm: Farm, weights: Mapping[str, int]) -> bool:
     return part.weights == weights and (part.farm is farm or part.farm == farm)
 
 
-def _compile_farm(name: str, farm: Farm, weights: Mapping[str, int], numbers: FarmNumbers) -> FarmPart:
-    family = farm.family
+def _compile_side(side: Side, farm: Farm, weights: Mapping[str, int], numbers: SideNumbers) -> Part:
     mark = str(numbers.mark)
     marks = {key[0]: backend_mark for key, backend_mark in numbers.backends.items()}
-    elements: dict[str, dict[str, Element]] = {
-        f"services{family}": {
-            f"{address} . {protocol} . {port}": (mark, "")
-            for address in farm.addresses
-            for protocol in farm.protocols
-            for port in farm.ports
-        }
-    }
+    elements = _services(side, farm, mark)
     picker = numbers.picker
     shares: dict[str, float] = {}
     if weights and picker:
         sequence = buckets.fill(weights, picker.size)
-        elements["pickers"] = {mark: (f"jump {picker.name}", name)}
+        elements["pickers"] = {mark: (f"jump {picker.name}", str(side))}
         elements["buckets"] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
         shares = {who: count / picker.size for who, count in buckets.counts(weights, picker.size).items()}
     else:
-        elements["pickers"] = {mark: (REFUSE, name)}
+        elements["pickers"] = {mark: (REFUSE, str(side))}
     for (backend, address, port), backend_mark in numbers.backends.items():
         value = address if port is None else f"{address} . {port}"
-        targets = elements.setdefault(f"hosts{family}" if port is None else f"backends{family}", {})
-        targets[str(backend_mark)] = (value, f"{name}/{backend}")
+        targets = elements.setdefault(f"hosts{side.family}" if port is None else f"backends{side.family}", {})
+        targets[str(backend_mark)] = (value, f"{side.farm}/{backend}")
         traffic = elements.setdefault("traffic", {})
         traffic[f"{backend_mark} . original"] = traffic[f"{backend_mark} . reply"] = ("", "")
         if farm.forwarding == "snat":
             elements.setdefault("masqueraded", {})[str(backend_mark)] = ("", "")
     failed = frozenset(
-        marks[backend]
-        for backend, settings in farm.backends.items()
-        if settings.state == "enabled" and backend not in weights
+        mark for backend, mark in marks.items() if farm.backends[backend].state == "enabled" and backend not in weights
     )
-    return FarmPart(farm, weights, numbers, elements, failed, shares)
+    return Part(farm, weights, numbers, elements, failed, shares)
+
+
+def _services(side: Side, farm: Farm, mark: str) -> dict[str, dict[str, Element]]:
+    """What leads to the farm: single ports in a hash, ranges in an interval map, whole addresses in a map of theirs."""
+    elements: dict[str, dict[str, Element]] = {}
+    for address in farm.addresses:
+        if address.version != side.family:
+            continue
+        if "all" in farm.protocols:
+            elements.setdefault(f"whole{side.family}", {})[str(address)] = (mark, "")
+            continue
+        for protocol in farm.protocols:
+            for ports in farm.ports:
+                name = f"services{side.family}" if ports.single else f"ranges{side.family}"
+                elements.setdefault(name, {})[f"{address} . {protocol} . {_span(ports)}"] = (mark, "")
+    return elements
+
+
+def _span(ports: PortRange) -> str:
+    return str(ports.first) if ports.single else f"{ports.first}-{ports.last}"
 
 
 def _common(

@@ -17,7 +17,14 @@ from agent.dataplane.script import Command, delta, delta_from, fresh, text
 from agent.dataplane.skeleton import ELEMENT_SETS, TABLE, VERSION
 
 _log = logging.getLogger(__name__)
-_FIELDS = {"services": "addresses", "backends": "backends", "hosts": "backends", "traffic": "backends"}
+_FIELDS = {
+    "services": "addresses",
+    "ranges": "ports",
+    "whole": "addresses",
+    "backends": "backends",
+    "hosts": "backends",
+    "traffic": "backends",
+}
 _PLACE = re.compile(r"^[^:\n]*:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
 
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from agent.dataplane.assignment import Assignment, BackendKey, FarmNumbers
+from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
 from agent.dataplane.pool import BY_NAME
 from agent.dataplane.ruleset import Element, Elements
+from agent.model import Family
 
-_PROTOCOLS = {6: "tcp", 17: "udp", "6": "tcp", "17": "udp"}
-TARGETS = ("backends4", "backends6", "hosts4", "hosts6")
-"""The maps that name a backend's address; their elements count its connections."""
+_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp", "6": "tcp", "17": "udp", "132": "sctp"}
+_FAMILIES: dict[str, Family] = {"4": 4, "6": 6}
+TARGETS: dict[str, Family] = {"backends4": 4, "backends6": 6, "hosts4": 4, "hosts6": 6}
+"""The maps, with their IP family, that name a backend's address; their elements count its connections."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,27 @@ def comment(listing: dict[str, Any]) -> str:
 def assignment(elements: Elements) -> Assignment | None:
     """The numbers that these elements carry; None if they make no sense, such as those of another software."""
     try:
-        marks = {comment: int(key) for key, (_, comment) in elements["pickers"].items() if comment}
-        pickers = {comment: value.split()[1] for value, comment in elements["pickers"].values() if comment}
-        backends: dict[str, dict[BackendKey, int]] = {farm: {} for farm in marks}
-        for set_name in TARGETS:
+        pickers = {_side(comment): (int(key), value) for key, (value, comment) in elements["pickers"].items()}
+        backends: dict[Side, dict[BackendKey, int]] = {side: {} for side in pickers}
+        for set_name, family in TARGETS.items():
             for key, (value, comment) in elements[set_name].items():
                 farm, _, backend = comment.partition("/")
-                if farm in backends and backend:
-                    address, _, port = value.partition(" . ")
-                    backends[farm][backend, address, int(port) if port else None] = int(key)
-        farms = {farm: FarmNumbers(mark, BY_NAME.get(pickers[farm]), backends[farm]) for farm, mark in marks.items()}
-        return Assignment(farms, int(elements["numbers"]["1"][0]), int(elements["numbers"]["2"][0]))
+                address, _, port = value.partition(" . ")
+                backends[Side(farm, family)][backend, address, int(port) if port else None] = int(key)
+        sides = {
+            side: SideNumbers(mark, BY_NAME.get(verdict.split()[1]), backends[side])
+            for side, (mark, verdict) in pickers.items()
+        }
+        return Assignment(sides, int(elements["numbers"]["1"][0]), int(elements["numbers"]["2"][0]))
     except (KeyError, ValueError, IndexError):
         return None
+
+
+def _side(comment: str) -> Side:
+    farm, _, family = comment.rpartition("/")
+    if not farm or family not in _FAMILIES:
+        raise ValueError(comment)
+    return Side(farm, _FAMILIES[family])
 
 
 def _sets(listing: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -73,15 +83,15 @@ def _sets(listing: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _word(value: Any) -> str:
     """A key or value in the notation of nft that `compile` uses."""
     if isinstance(value, dict):
-        if "concat" in value:
-            parts = list(value["concat"])
+        kind, content = next(iter(value.items()))
+        if kind == "concat":
+            parts = list(content)
             if len(parts) == 3:  # address, protocol, port: the one place where a protocol stands
                 parts[1] = _PROTOCOLS.get(parts[1], parts[1])
             return " . ".join(_word(part) for part in parts)
-        for verdict in ("jump", "goto"):
-            if verdict in value:
-                return f"{verdict} {value[verdict]['target']}"
-        return str(value)
+        if kind == "range":
+            return "-".join(map(str, content))
+        return f"{kind} {content['target']}" if kind in ("jump", "goto") else str(value)
     if isinstance(value, str):
         try:
             return str(ip_address(value))

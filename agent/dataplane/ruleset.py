@@ -4,9 +4,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agent.dataplane.assignment import Assignment, FarmNumbers
+from agent.dataplane.assignment import Assignment, Side, SideNumbers
 from agent.dataplane.pool import is_exact
-from agent.model import Farm
+from agent.model import Family, Farm
 
 Element = tuple[str, str]
 """What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
@@ -15,12 +15,12 @@ Elements = Mapping[str, Mapping[str, Element]]
 
 
 @dataclass(frozen=True)
-class FarmPart:
-    """One farm's part of the ruleset, with all that it was made from."""
+class Part:
+    """The part of the ruleset of one side of a farm, with all that it was made from."""
 
     farm: Farm
     weights: Mapping[str, int]
-    numbers: FarmNumbers
+    numbers: SideNumbers
     elements: Elements
     failed: frozenset[int]
     """The marks of backends that are enabled but take nothing: nobody is to wait for them."""
@@ -31,8 +31,8 @@ class FarmPart:
 class Ruleset:
     """The whole contents of `table inet sluice` for one document and its effective weights."""
 
-    parts: Mapping[str, FarmPart]
-    """By farm; only farms that are enabled."""
+    parts: Mapping[Side, Part]
+    """Only farms that are enabled."""
     common: Elements
     """The elements that belong to no single farm."""
     assignment: Assignment
@@ -43,19 +43,23 @@ class Ruleset:
 
         False also for a farm that is not in the ruleset, or none of whose backends takes connections.
         """
-        part = self.parts.get(farm)
-        return bool(part and part.numbers.picker and is_exact(part.numbers.picker, part.weights.values()))
+        parts = [part for part in self._sides(farm) if part.weights]
+        return bool(parts) and all(
+            part.numbers.picker and is_exact(part.numbers.picker, part.weights.values()) for part in parts
+        )
 
     def share(self, farm: str, backend: str) -> float:
-        """The part of new connections, 0..1, that the buckets give to `backend`; 0 for what is not in the ruleset."""
-        part = self.parts.get(farm)
-        return part.shares.get(backend, 0.0) if part else 0.0
+        """The part of new connections of its IP family, 0..1, that the buckets give to `backend`.
+
+        0 for what is not in the ruleset.
+        """
+        return max((part.shares.get(backend, 0.0) for part in self._sides(farm)), default=0.0)
 
     def marks(self) -> Mapping[int, tuple[str, str]]:
         """The connection mark of every backend -> (farm, backend)."""
         if not self._marks:
-            for farm, part in self.parts.items():
-                self._marks.update((mark, (farm, key[0])) for key, mark in part.numbers.backends.items())
+            for side, part in self.parts.items():
+                self._marks.update((mark, (side.farm, key[0])) for key, mark in part.numbers.backends.items())
         return self._marks
 
     def failed(self) -> set[int]:
@@ -65,5 +69,12 @@ class Ruleset:
     def pieces(self) -> Iterator[tuple[str | None, Elements]]:
         """The elements piece by piece: what is common (None), then farm by farm in the order of names."""
         yield None, self.common
-        for farm in sorted(self.parts):
-            yield farm, self.parts[farm].elements
+        for side in sorted(self.parts):
+            yield side.farm, self.parts[side].elements
+
+    def _sides(self, farm: str) -> Iterator[Part]:
+        families: tuple[Family, ...] = (4, 6)
+        for family in families:
+            part = self.parts.get(Side(farm, family))
+            if part:
+                yield part

@@ -36,13 +36,13 @@ def delta(old: Ruleset, new: Ruleset) -> list[Command]:
     """The commands that lead from one ruleset to another. Parts that both share cost nothing."""
     deletions: list[Command] = []
     additions: list[Command] = []
-    farms = [
-        name for name in sorted(old.parts.keys() | new.parts.keys()) if old.parts.get(name) is not new.parts.get(name)
+    changed = [
+        side for side in sorted(old.parts.keys() | new.parts.keys()) if old.parts.get(side) is not new.parts.get(side)
     ]
     pieces: list[tuple[str | None, Elements, Elements]] = [(None, old.common, new.common)]
-    for name in farms:
-        before, after = old.parts.get(name), new.parts.get(name)
-        pieces.append((name, before.elements if before else {}, after.elements if after else {}))
+    for side in changed:
+        before, after = old.parts.get(side), new.parts.get(side)
+        pieces.append((side.farm, before.elements if before else {}, after.elements if after else {}))
     for farm, before_elements, after_elements in pieces:
         gone, come = _difference(before_elements, after_elements)
         deletions.extend(_deletes(farm, gone))

@@ -12,6 +12,10 @@ TABLE = "inet sluice"
 _SETS = f"""\
 	map services4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
 	map services6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
+	map ranges4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; flags interval; comment "ranges of ports"; }}
+	map ranges6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; flags interval; comment "ranges of ports"; }}
+	map whole4 {{ typeof ip daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
+	map whole6 {{ typeof ip6 daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
 	map pickers {{ typeof meta mark : verdict; comment "farm -> how its buckets are chosen"; }}
 	map buckets {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "farm, bucket -> backend"; }}
 	map backends4 {{ typeof ct mark : ip daddr . th dport; counter; comment "backend -> address and port"; }}
@@ -35,13 +39,13 @@ _RULES = f"""\
 	}}
 	chain balance4 {{
 		meta mark vmap @pickers
-		meta l4proto {{ tcp, udp }} dnat ip to ct mark map @backends4
+		meta l4proto {{ tcp, udp, sctp }} dnat ip to ct mark map @backends4
 		dnat ip to ct mark map @hosts4
 		counter name guarded drop
 	}}
 	chain balance6 {{
 		meta mark vmap @pickers
-		meta l4proto {{ tcp, udp }} dnat ip6 to ct mark map @backends6
+		meta l4proto {{ tcp, udp, sctp }} dnat ip6 to ct mark map @backends6
 		dnat ip6 to ct mark map @hosts6
 		counter name guarded drop
 	}}
@@ -51,6 +55,10 @@ _RULES = f"""\
 		tcp dport {MANAGEMENT_PORT} ip6 daddr != @virtual6 accept
 		meta mark set ip daddr . meta l4proto . th dport map @services4 goto balance4
 		meta mark set ip6 daddr . meta l4proto . th dport map @services6 goto balance6
+		meta mark set ip daddr . meta l4proto . th dport map @ranges4 goto balance4
+		meta mark set ip6 daddr . meta l4proto . th dport map @ranges6 goto balance6
+		ip daddr @virtual4 meta mark set ip daddr map @whole4 goto balance4
+		ip6 daddr @virtual6 meta mark set ip6 daddr map @whole6 goto balance6
 	}}
 	chain source {{
 		type nat hook postrouting priority srcnat; policy accept;
@@ -70,7 +78,7 @@ _RULES = f"""\
 		ct state established,related accept
 		ct state invalid drop
 		meta l4proto tcp counter name unserved reject with tcp reset
-		meta l4proto udp counter name unserved reject with icmpx type port-unreachable
+		meta l4proto {{ udp, sctp }} counter name unserved reject with icmpx type port-unreachable
 	}}
 """
 
@@ -95,7 +103,7 @@ table {TABLE} {{
 """Replaces whatever the table held by the permanent part, without elements. A script for nft."""
 
 ELEMENT_SETS = (
-    "numbers", "virtual4", "virtual6", "services4", "services6", "pickers", "buckets",
-    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
+    "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
+    "pickers", "buckets", "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
 )  # fmt: skip
 """Every set that has elements of ours."""

@@ -5,6 +5,7 @@ from agent.model.document import (
     VERSION,
     Backend,
     Configuration,
+    Family,
     Farm,
     Link,
     System,
@@ -13,6 +14,7 @@ from agent.model.document import (
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import MANAGEMENT_PORT, unreachable
 from agent.model.text import MAX_BYTES, Change, canonical, conform, difference, digest, load, parse, validate
+from agent.model.types import PortRange
 
 __all__ = [
     "MANAGEMENT_PORT",
@@ -21,10 +23,12 @@ __all__ = [
     "Backend",
     "Change",
     "Configuration",
+    "Family",
     "Farm",
     "Fault",
     "Invalid",
     "Link",
+    "PortRange",
     "System",
     "TcpCheck",
     "canonical",

@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from agent.model.types import Address, HostAddress, Hostname, InterfaceAddress, LinkName, Name, Port
+from agent.model.types import Address, HostAddress, Hostname, InterfaceAddress, LinkName, Name, Port, Ports
 
 VERSION = 1
 
-Protocol = Literal["tcp", "udp"]
+Protocol = Literal["tcp", "udp", "sctp", "all"]
+Family = Literal[4, 6]
 Forwarding = Literal["dnat", "snat"]
 Scheduler = Literal["round-robin", "weighted"]
 BackendState = Literal["enabled", "drain"]
@@ -125,10 +126,18 @@ class Farm(_Part):
         description="The addresses that clients connect to.",
     )
     protocols: list[Protocol] = Field(
-        default=["tcp"], min_length=1, max_length=2, title="Protocols", description="What is balanced."
+        default=["tcp"],
+        min_length=1,
+        max_length=3,
+        title="Protocols",
+        description="What is balanced. `all`: everything that is sent to the virtual addresses, whatever the protocol, "
+        "pings too; then `ports` is `all`.",
     )
-    ports: list[Port] = Field(
-        min_length=1, max_length=64, title="Ports", description="The ports that clients connect to."
+    ports: list[Ports] = Field(
+        min_length=1,
+        max_length=64,
+        title="Ports",
+        description="The ports that clients connect to: single ones, ranges such as 8000-8099, or `all`.",
     )
     forwarding: Forwarding = Field(
         default="dnat",
@@ -159,13 +168,13 @@ class Farm(_Part):
         return values
 
     @property
-    def family(self) -> Literal[4, 6]:
-        """The IP family of the farm, that of its first virtual address."""
-        return self.addresses[0].version
+    def families(self) -> tuple[Family, ...]:
+        """The IP families of the farm's virtual addresses, IPv4 first. Each is balanced over the backends of it."""
+        return tuple(sorted({address.version for address in self.addresses}))
 
     def target_port(self, backend: Backend, check: TcpCheck) -> int:
         """The port that `check` tries on `backend`."""
-        return check.port or backend.port or self.ports[0]
+        return check.port or backend.port or self.ports[0].first
 
 
 class Configuration(_Part):

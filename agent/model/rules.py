@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from agent.model.document import Configuration, Farm
 from agent.model.faults import Fault, pointer
-from agent.model.types import Address
+from agent.model.types import Address, PortRange
 
 MANAGEMENT_PORT = 443
 """The port of the GUI and API on the appliance's own addresses; no farm can take it."""
@@ -41,19 +41,46 @@ def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[
 
 def _families(config: Configuration) -> Iterator[Fault]:
     for name, farm in config.farms.items():
+        served = {backend.address.version for backend in farm.backends.values()}
         for index, address in enumerate(farm.addresses):
-            if address.version != farm.family:
+            if served and address.version not in served:
                 yield Fault(
                     pointer("farms", name, "addresses", index),
-                    f"{address} is IPv{address.version}, the farm's first address is IPv{farm.family}; "
-                    "make a farm for each family",
+                    f"{address} is IPv{address.version}, and no backend of the farm is; IPv4 and IPv6 are not "
+                    f"translated into each other: add an IPv{address.version} backend, or remove the address",
                 )
         for backend_name, backend in farm.backends.items():
-            if backend.address.version != farm.family:
+            if backend.address.version not in farm.families:
                 yield Fault(
                     pointer("farms", name, "backends", backend_name, "address"),
-                    f"{backend.address} is IPv{backend.address.version}, the farm is IPv{farm.family}; "
-                    "use a backend of the same family",
+                    f"{backend.address} is IPv{backend.address.version}, and no virtual address of the farm is; IPv4 "
+                    f"and IPv6 are not translated into each other: add an IPv{backend.address.version} virtual "
+                    "address, or use a backend of the farm's family",
+                )
+
+
+def _ports(config: Configuration) -> Iterator[Fault]:
+    for name, farm in config.farms.items():
+        for index, ports in enumerate(farm.ports):
+            other = next((other for other in farm.ports[:index] if ports.first in other or other.first in ports), None)
+            if other and other != ports:  # the same twice is told by the field itself
+                yield Fault(
+                    pointer("farms", name, "ports", index), f"{ports} and {other} have ports in common; write each once"
+                )
+        if "all" not in farm.protocols:
+            continue
+        if len(farm.protocols) > 1:
+            yield Fault(pointer("farms", name, "protocols"), "`all` holds the others; it stands alone")
+        if farm.ports != [PortRange.all()]:
+            yield Fault(
+                pointer("farms", name, "ports"),
+                'must be just "all" where the protocol is `all`; for single ports, name the protocols',
+            )
+        for backend_name, backend in farm.backends.items():
+            if backend.port is not None:
+                yield Fault(
+                    pointer("farms", name, "backends", backend_name, "port"),
+                    "is not possible where the protocol is `all`: not every protocol has ports; leave it out",
                 )
 
 
@@ -73,20 +100,33 @@ def _size(config: Configuration) -> Iterator[Fault]:
 def _overlaps(config: Configuration) -> Iterator[Fault]:
     if any(_size(config)):
         return  # comparing them all would take the appliance's memory
-    taken: dict[tuple[Address, str, int], str] = {}
-    for name, farm in sorted(config.farms.items()):
-        if not farm.enabled:
-            continue
-        for index, address in enumerate(farm.addresses):
-            for protocol in farm.protocols:
-                for port in farm.ports:
-                    other = taken.setdefault((address, protocol, port), name)
-                    if other != name:
-                        yield Fault(
-                            pointer("farms", name, "addresses", index),
-                            f"{address} {protocol} port {port} is already served by farm {other}; "
-                            "use another address or port",
-                        )
+    told: set[tuple[str, str]] = set()
+    for (address, protocol), services in _served(config).items():
+        services.sort()
+        reaching, owner, place = services[0]
+        for ports, name, index in services[1:]:
+            later, where, earlier = max((name, index, owner), (owner, place, name))
+            if ports.first <= reaching.last and name != owner and (later, earlier) not in told:
+                told.add((later, earlier))
+                yield Fault(
+                    pointer("farms", later, "addresses", where),
+                    f"{address} {protocol} port {ports.first} is already served by farm {earlier}; "
+                    "use another address or port",
+                )
+            if ports.last > reaching.last:
+                reaching, owner, place = ports, name, index
+
+
+def _served(config: Configuration) -> dict[tuple[Address, str], list[tuple[PortRange, str, int]]]:
+    """The ports that are served by address and protocol, with the farm and the place of the address in it."""
+    result: dict[tuple[Address, str], list[tuple[PortRange, str, int]]] = {}
+    for name, farm in config.farms.items():
+        if farm.enabled:
+            protocols = ("tcp", "udp", "sctp") if "all" in farm.protocols else farm.protocols
+            for index, address in enumerate(farm.addresses):
+                for protocol in protocols:
+                    result.setdefault((address, protocol), []).extend((ports, name, index) for ports in farm.ports)
+    return result
 
 
 def _backends(config: Configuration) -> Iterator[Fault]:
@@ -111,10 +151,17 @@ def _checks(config: Configuration) -> Iterator[Fault]:
                     f"{check.timeout:g} s is longer than the interval of {check.interval:g} s; "
                     "make it at most the interval",
                 )
-            if "tcp" not in farm.protocols and check.port is None:
+            if check.port is None and "tcp" not in farm.protocols:
                 yield Fault(
                     pointer("farms", name, "checks", index, "port"),
                     "is needed: the farm does not serve TCP, so say which TCP port of the backend to try",
+                )
+            elif (
+                check.port is None and not farm.ports[0].single and any(b.port is None for b in farm.backends.values())
+            ):
+                yield Fault(
+                    pointer("farms", name, "checks", index, "port"),
+                    f"is needed: the farm's first ports are {farm.ports[0]}, so say which port of the backend to try",
                 )
 
 
@@ -145,12 +192,19 @@ def _links(config: Configuration) -> Iterator[Fault]:
 def _management(config: Configuration) -> Iterator[Fault]:
     own = {interface.ip: name for name, link in config.links.items() for interface in link.addresses}
     for name, farm in config.farms.items():
-        if not farm.enabled or "tcp" not in farm.protocols or MANAGEMENT_PORT not in farm.ports:
+        if not farm.enabled:
             continue
         for index, address in enumerate(farm.addresses):
-            if address in own:
+            where = pointer("farms", name, "addresses", index)
+            if address in own and "all" in farm.protocols:
                 yield Fault(
-                    pointer("farms", name, "addresses", index),
+                    where,
+                    f"{address}, the address of link {own[address]}, cannot be balanced for all protocols: the "
+                    "appliance itself is asked there; use another virtual address, or name protocols and ports",
+                )
+            elif address in own and "tcp" in farm.protocols and any(MANAGEMENT_PORT in ports for ports in farm.ports):
+                yield Fault(
+                    where,
                     f"TCP port {MANAGEMENT_PORT} of {address}, the address of link {own[address]}, belongs to the GUI; "
                     "use another virtual address or port",
                 )
@@ -163,4 +217,4 @@ def _placed(config: Configuration) -> Iterator[Fault]:
         yield from unreachable(config, networks)
 
 
-_RULES = (_size, _families, _overlaps, _backends, _checks, _links, _management, _placed)
+_RULES = (_size, _families, _ports, _overlaps, _backends, _checks, _links, _management, _placed)

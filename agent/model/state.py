@@ -44,7 +44,7 @@ class FarmNow(_Answer):
     status: FarmStatus = Field(description="degraded: a backend is out; down: none takes connections.")
     addresses: list[str]
     protocols: list[str]
-    ports: list[int]
+    ports: list[int | str]
     scheduler: str
     forwarding: str
     exact_turn: bool = Field(description="Whether its turn is its own (round robin exact), not shared with others.")

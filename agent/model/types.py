@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The scalar types of the document: names, addresses, networks, ports."""
 
+import re
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -13,6 +15,58 @@ Interface = IPv4Interface | IPv6Interface
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 LINK_PATTERN = r"^[a-z][a-z0-9_.-]{0,14}$"
 HOSTNAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,7}$"
+
+
+LAST_PORT = 65535
+
+_PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+
+
+@dataclass(frozen=True, order=True)
+class PortRange:
+    """Ports from `first` to `last`, both included. Written as 80, "8000-8099", or "all"."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def all(cls) -> Self:
+        """Every port there is."""
+        return cls(1, LAST_PORT)
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one port."""
+        return self.first == self.last
+
+    @property
+    def written(self) -> int | str:
+        """As the document has it."""
+        return self.first if self.single else "all" if self == PortRange.all() else f"{self.first}-{self.last}"
+
+    def __str__(self) -> str:
+        return str(self.written)
+
+    def __contains__(self, port: int) -> bool:
+        return self.first <= port <= self.last
+
+
+def _port_range(value: Any) -> PortRange:
+    if isinstance(value, PortRange):
+        return value
+    if type(value) is int:
+        first = last = value
+    elif value == "all":
+        return PortRange.all()
+    elif isinstance(value, str) and (match := _PORTS.fullmatch(value)):
+        first, last = int(match[1]), int(match[2])
+    else:
+        raise PydanticCustomError("ports", 'is not a port; write 80, a range as "8000-8099", or "all"')
+    if not (1 <= first <= LAST_PORT and 1 <= last <= LAST_PORT):
+        raise PydanticCustomError("ports", "is out of range; ports are 1 to 65535")
+    if first > last:
+        raise PydanticCustomError("ports", "is upside down; write the lower port first")
+    return PortRange(first, last)
 
 
 def _host_address(value: Any) -> Address:
@@ -74,3 +128,16 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 LinkName = Annotated[str, StringConstraints(pattern=LINK_PATTERN)]
 Hostname = Annotated[str, StringConstraints(pattern=HOSTNAME_PATTERN, max_length=253)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Ports = Annotated[
+    PortRange,
+    PlainValidator(_port_range),
+    PlainSerializer(lambda ports: ports.written, return_type=int | str),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": LAST_PORT},
+                {"type": "string", "pattern": "^([0-9]{1,5}-[0-9]{1,5}|all)$"},
+            ]
+        }
+    ),
+]

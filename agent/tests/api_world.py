@@ -42,7 +42,7 @@ class FakeKernel:
         self.gate.wait()
 
     def check(self, ruleset: Ruleset) -> None:
-        for farm in self.refuses & ruleset.parts.keys():
+        for farm in self.refuses & {side.farm for side in ruleset.parts}:
             raise KernelRefused("it does not like this", farm, "addresses")
 
     def apply(self, ruleset: Ruleset) -> None:

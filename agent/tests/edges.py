@@ -42,7 +42,9 @@ class KernelEdge(Kernel):
 
     def check(self, ruleset: Ruleset) -> None:
         if "check" in self.refuse:
-            raise KernelRefused("Numerical result out of range", next(iter(ruleset.parts), None), "addresses")
+            raise KernelRefused(
+                "Numerical result out of range", next((side.farm for side in ruleset.parts), None), "addresses"
+            )
 
     def apply(self, ruleset: Ruleset) -> None:
         if "apply" in self.refuse:

@@ -117,9 +117,9 @@ class Network:
         self._servers: list[Server] = []
         self._loads: list[Load] = []
 
-    def serve(self, number: int, port: int = 80, family: int = 4) -> "Server":
-        """Start backend `number`: TCP and UDP on its port."""
-        server = Server(self.backends, backend_address(number, family), port)
+    def serve(self, number: int, port: int = 80, family: int = 4, *, sctp: bool = False) -> "Server":
+        """Start backend `number`: TCP and UDP on its port, and SCTP if wanted."""
+        server = Server(self.backends, backend_address(number, family), port, sctp=sctp)
         self._servers.append(server)
         if port == 80:
             self.servers[server.address] = server
@@ -133,10 +133,13 @@ class Network:
         for namespace in (self.client, self.balancer, self.backends):
             namespace.close()
 
-    def connect(self, port: int = 80, family: int = 4, address: str | None = None) -> "Connection":
-        """Open a TCP connection to the virtual address, or another one."""
+    def connect(
+        self, port: int = 80, family: int = 4, address: str | None = None, protocol: int = socket.IPPROTO_TCP
+    ) -> "Connection":
+        """Open a TCP connection (or an SCTP association) to the virtual address, or another one."""
         kind = socket.AF_INET if family == 4 else socket.AF_INET6
-        return Connection(self.client.socket(kind), address or VIRTUAL[family], port)
+        sock = self.client.run(socket.socket, kind, socket.SOCK_STREAM, protocol)
+        return Connection(sock, address or VIRTUAL[family], port)
 
     def ask(self, port: int = 80, family: int = 4, address: str | None = None) -> str:
         """Open and close a connection: the backend that answered."""
@@ -230,8 +233,8 @@ class Load:
 class Server:
     """A backend: over TCP says "ADDRESS PEER", then echoes lines; over UDP answers each datagram with the same."""
 
-    def __init__(self, namespace: Namespace, address: str, port: int) -> None:
-        self.address, self.port = address, port
+    def __init__(self, namespace: Namespace, address: str, port: int, *, sctp: bool = False) -> None:
+        self.address, self.port, self._sctp = address, port, sctp
         self.seen: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -245,13 +248,22 @@ class Server:
         transport, _ = await self._loop.create_datagram_endpoint(
             lambda: _Datagrams(self), local_addr=(self.address, self.port)
         )
+        servers = [server, await self._associations()] if self._sctp else [server]
         ready.set()
         await self._stop.wait()
         transport.close()
-        server.close()
+        for each in servers:
+            each.close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         await asyncio.sleep(0)
+
+    async def _associations(self) -> asyncio.Server:
+        # One to one (RFC 6458, section 4), these look like TCP's sockets.
+        kind = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        listener = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+        listener.bind((self.address, self.port))
+        return await asyncio.start_server(self._answer, sock=listener)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")[0]
@@ -369,7 +381,7 @@ class Box(Network):
         return answer
 
 
-def farm(*backends: int, family: int = 4, ports: tuple[int, ...] = (80,), **settings: Any) -> dict[str, Any]:
+def farm(*backends: int, family: int = 4, ports: tuple[int | str, ...] = (80,), **settings: Any) -> dict[str, Any]:
     """A farm of the document: on the virtual address, backends b1 to b4 by number."""
     named = {f"b{number}": {"address": backend_address(number, family)} for number in backends}
     return {"addresses": [VIRTUAL[family]], "ports": list(ports), "backends": named, **settings}

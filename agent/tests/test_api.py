@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.client import AgentDown, Client, Problem
-from agent.model import Configuration, Farm, Fault, validate
+from agent.model import Configuration, Farm, Fault, PortRange, validate
 from agent.tests.api_world import FARM, PASSWORD, World, running
 
 
@@ -75,7 +75,7 @@ def test_farms_one_by_one(client: Client):
     assert answer.headers["location"] == "/api/v1/farms/web"
     assert answer.headers["etag"] == '"2"'
     assert client.request("PUT", "/farms/web", content={**FARM, "ports": [80, 443]}).status == 200
-    assert client.farm("web").farm.ports == [80, 443]
+    assert client.farm("web").farm.ports == [PortRange(80, 80), PortRange(443, 443)]
     assert client.put_farm("mail", {**FARM, "ports": [25]}).number == 4
     assert sorted(client.farms().farms) == ["mail", "web"]
     assert client.delete_farm("web", comment="gone", parent=4).number == 5
@@ -88,7 +88,11 @@ def test_farms_one_by_one(client: Client):
 def test_a_farm_is_checked_against_the_whole_document(client: Client):
     client.put_farm("web", FARM)
     problem = refused(422, client.put_farm, "www", {**FARM, "backends": {"a": {"address": "2001:db8::1"}}})
-    assert [fault.pointer for fault in problem.errors] == ["/farms/www/addresses/0", "/farms/www/backends/a/address"]
+    assert [fault.pointer for fault in problem.errors] == [
+        "/farms/www/addresses/0",
+        "/farms/www/addresses/0",
+        "/farms/www/backends/a/address",
+    ]
     refused(412, client.put_farm, "mail", {**FARM, "ports": [25]}, parent=1)
     assert refused(412, client.delete_farm, "web", parent=1).current == 2
 
@@ -112,7 +116,7 @@ def test_snapshots_diff_and_rollback(client: Client):
     assert [(entry.number, entry.comment) for entry in found.snapshots] == [(3, "two"), (2, "one"), (1, "First start")]
     assert found.in_force == 3
     assert [entry.number for entry in client.snapshots(limit=1, before=3).snapshots] == [2]
-    assert client.snapshot(2).document.farms["web"].ports == [80]
+    assert client.snapshot(2).document.farms["web"].ports == [PortRange(80, 80)]
     diff = client.diff(2, 3)
     assert (diff.before, diff.to) == (2, 3)
     assert [(change.pointer, change.before, change.after) for change in diff.changes] == [
@@ -121,7 +125,7 @@ def test_snapshots_diff_and_rollback(client: Client):
     made = client.rollback(2, parent=3)
     assert made.number == 4
     assert "2" in made.comment
-    assert client.farm("web").farm.ports == [80]
+    assert client.farm("web").farm.ports == [PortRange(80, 80)]
     assert client.rollback(3, comment="back again").comment == "back again"
     for call in (lambda: client.snapshot(99), lambda: client.rollback(99), lambda: client.diff(1, 99)):
         refused(404, call)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +9,14 @@ import pytest
 
 from agent.controller import ApplyFailed, Controller
 from agent.dataplane import Ruleset
+from agent.dataplane.assignment import Side
 from agent.model import Configuration, Invalid, canonical, parse, validate
 from agent.model.state import Trouble
 from agent.snapshots import Conflict, NotFound, Store, StoreFailed, StoreFull
 from agent.system.credentials import Provisioning
 from agent.tests.edges import HostEdge, KernelEdge, controller
+
+WEB = Side("web", 4)
 
 
 def document(address: str = "192.0.2.10", **farm: object) -> Configuration:
@@ -47,6 +50,17 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.start()
     yield world
     await world.stop()
+
+
+@pytest.fixture
+def closed() -> Iterator[socket.socket]:
+    """A port of this host that refuses, and that nobody else can get; it accepts once it listens.
+
+    The model takes no loopback backends, so it is on the host's own address.
+    """
+    with socket.socket() as sock:
+        sock.bind((_own_address(), 0))
+        yield sock
 
 
 def serves(world: World) -> set[str]:
@@ -152,12 +166,9 @@ async def test_a_rollback_is_a_new_snapshot_with_the_old_document(world: World) 
         await world.controller.rollback(99, author="admin")
 
 
-async def test_a_fallen_backend_gets_nothing_and_comes_back(world: World) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+async def test_a_fallen_backend_gets_nothing_and_comes_back(world: World, closed: socket.socket) -> None:
+    host, port = closed.getsockname()
     check = {"interval": 0.1, "timeout": 0.1, "rise": 1, "fall": 1, "port": port}
-    # The model takes no loopback backends, so that the address of this host is used.
-    host = next(address for address in _own_addresses())
     config = validate(
         {
             "farms": {
@@ -175,10 +186,10 @@ async def test_a_fallen_backend_gets_nothing_and_comes_back(world: World) -> Non
     state = await world.controller.state()
     assert state.farms["web"].status == "down"
     assert "refused" in state.farms["web"].backends["a"].reason
-    with socket.create_server((host, port)):
-        await world.host.until(lambda: world.kernel.holds.share("web", "a") == 1)
-        assert (await world.controller.state()).farms["web"].status == "up"
-        assert json.loads((world.data / "health.json").read_bytes())
+    closed.listen()
+    await world.host.until(lambda: world.kernel.holds.share("web", "a") == 1)
+    assert (await world.controller.state()).farms["web"].status == "up"
+    assert json.loads((world.data / "health.json").read_bytes())
 
 
 async def test_state_tells_counters_shares_and_totals(world: World) -> None:
@@ -241,12 +252,12 @@ async def test_numbers_of_an_earlier_run_are_kept_though_the_first_try_to_load_f
     await world.start(Provisioning(configuration=canonical(document())))
     assert world.kernel.holds is not None
     numbers = world.kernel.holds.assignment
-    world.kernel.earlier = replace(numbers, farms={"web": replace(numbers.farms["web"], mark=77)})
+    world.kernel.earlier = replace(numbers, sides={WEB: replace(numbers.sides[WEB], mark=77)})
     await world.stop()
     world.kernel.holds, world.kernel.refuse = None, {"apply"}
     await world.start()
     await world.host.until(lambda: world.kernel.holds is not None)
-    assert world.kernel.holds.assignment.farms["web"].mark == 77
+    assert world.kernel.holds.assignment.sides[WEB].mark == 77
     await world.stop()
 
 
@@ -277,15 +288,14 @@ async def test_a_disk_that_dies_in_a_commit_leaves_the_kernel_with_the_old_docum
         await world.controller.commit(document(ports=[81]), author="admin")
     monkeypatch.undo()
     assert world.kernel.holds is not None
-    assert world.kernel.holds.parts["web"].farm == document().farms["web"]
+    assert world.kernel.holds.parts[WEB].farm == document().farms["web"]
     assert (await world.controller.commit(document(ports=[82]), author="admin")).number == 4
 
 
-async def test_a_commit_that_fails_takes_no_verdict_away(world: World) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+async def test_a_commit_that_fails_takes_no_verdict_away(world: World, closed: socket.socket) -> None:
+    host, port = closed.getsockname()
     check = {"interval": 3600, "timeout": 0.2, "rise": 1, "fall": 1, "port": port}
-    config = document(checks=[check], backends={"a": {"address": _own_addresses()[0], "port": port}})
+    config = document(checks=[check], backends={"a": {"address": host, "port": port}})
     await world.controller.commit(config, author="admin")
     await world.host.until(lambda: world.kernel.holds.share("web", "a") == 0)
     world.kernel.refuse = {"apply"}
@@ -334,7 +344,7 @@ async def test_a_document_that_todays_rules_refuse_gives_way_to_the_newest_that_
 
 
 async def test_udp_flows_of_a_draining_backend_that_dies_are_forgotten(world: World) -> None:
-    host = next(address for address in _own_addresses())
+    host = _own_address()
     with socket.create_server((host, 0)) as server:
         port = server.getsockname()[1]
         check = {"interval": 0.1, "timeout": 0.1, "rise": 1, "fall": 1, "port": port}
@@ -346,10 +356,8 @@ async def test_udp_flows_of_a_draining_backend_that_dies_are_forgotten(world: Wo
     await world.host.until(lambda: world.kernel.forgotten == [("web", "a")])
 
 
-async def test_health_survives_a_restart_of_the_agent(world: World) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    host = next(address for address in _own_addresses())
+async def test_health_survives_a_restart_of_the_agent(world: World, closed: socket.socket) -> None:
+    host, port = closed.getsockname()
     check = {"interval": 3600, "timeout": 0.2, "rise": 1, "fall": 1, "port": port}
     config = document(checks=[check], backends={"a": {"address": host, "port": port}})
     await world.controller.commit(config, author="admin")
@@ -360,7 +368,7 @@ async def test_health_survives_a_restart_of_the_agent(world: World) -> None:
     assert world.kernel.holds.share("web", "a") == 0
 
 
-def _own_addresses() -> list[str]:
+def _own_address() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(("192.0.2.1", 9))
-        return [sock.getsockname()[0]]
+        return str(sock.getsockname()[0])

@@ -2,9 +2,11 @@
 """Marks and pickers: everything that has a number keeps it, and nothing has another's."""
 
 from agent.dataplane import compile_ruleset
-from agent.dataplane.assignment import LAST_MARK, Assignment
+from agent.dataplane.assignment import LAST_MARK, Assignment, Side
 from agent.dataplane.pool import BY_NAME, TURNS
 from agent.model import validate
+
+A, M = Side("a", 4), Side("m", 4)
 
 
 def document(farms):
@@ -34,15 +36,15 @@ def compiled(farms, previous=None):
 
 
 def pickers(ruleset):
-    return {name: numbers.picker.name for name, numbers in ruleset.assignment.farms.items() if numbers.picker}
+    return {side.farm: numbers.picker.name for side, numbers in ruleset.assignment.sides.items() if numbers.picker}
 
 
 def test_a_farm_keeps_its_numbers_when_others_come_and_go():
     first = compiled({"m": 3})
     second = compiled({"a": 3, "m": 3, "z": 3}, first)
     third = compiled({"m": 3}, second)
-    assert first.assignment.farms["m"] == second.assignment.farms["m"] == third.assignment.farms["m"]
-    assert third.parts["m"].elements == first.parts["m"].elements
+    assert first.assignment.sides[M] == second.assignment.sides[M] == third.assignment.sides[M]
+    assert third.parts[M].elements == first.parts[M].elements
     assert len(set(pickers(second).values())) == 3
 
 
@@ -51,16 +53,16 @@ def test_freed_marks_are_not_used_again_soon():
     without = compiled({}, first)
     again = compiled({"a": 2}, without)
     assert not set(first.marks()) & set(again.marks())
-    assert first.assignment.farms["a"].mark != again.assignment.farms["a"].mark
+    assert first.assignment.sides[A].mark != again.assignment.sides[A].mark
 
 
 def test_marks_go_in_a_circle_and_step_over_those_in_use():
     start = compiled({"a": 2}).assignment
-    at_the_end = Assignment(start.farms, LAST_MARK, LAST_MARK)
+    at_the_end = Assignment(start.sides, LAST_MARK, LAST_MARK)
     more = compiled({"a": 2, "b": 3}, at_the_end)
     assert sorted(more.marks()) == [1, 2, 3, 4, LAST_MARK]
-    assert more.assignment.farms["b"].mark == LAST_MARK
-    assert compiled({"a": 2, "b": 3, "c": 1}, more).assignment.farms["c"].mark == 2
+    assert more.assignment.sides[Side("b", 4)].mark == LAST_MARK
+    assert compiled({"a": 2, "b": 3, "c": 1}, more).assignment.sides[Side("c", 4)].mark == 2
 
 
 def test_a_backend_with_another_address_is_another_server():
@@ -98,7 +100,7 @@ def test_a_farm_gets_a_turn_of_its_own_as_soon_as_one_is_free():
     kept = validate(config.model_dump(mode="json", exclude={"farms": {lucky}}))
     fewer = compile_ruleset(kept, everybody(kept), previous=full)
     assert fewer.exact_turn(waiting)
-    changed = [farm for farm in kept.farms if fewer.parts[farm] is not full.parts[farm]]
+    changed = [side.farm for side in fewer.parts if fewer.parts[side] is not full.parts[side]]
     assert changed == [waiting]
 
 
@@ -109,8 +111,8 @@ def test_a_failing_backend_moves_as_little_as_possible():
     none = compile_ruleset(config, {"a": {}}, previous=one)
     again = compile_ruleset(config, everybody(config), previous=none)
     assert pickers(both) == pickers(one) == pickers(none) == pickers(again)
-    assert none.parts["a"].elements["pickers"] != both.parts["a"].elements["pickers"]
-    assert again.parts["a"].elements == both.parts["a"].elements
+    assert none.parts[A].elements["pickers"] != both.parts[A].elements["pickers"]
+    assert again.parts[A].elements == both.parts[A].elements
 
 
 def test_a_single_backend_needs_no_turn_of_its_own():

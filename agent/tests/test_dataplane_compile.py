@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.dataplane import compile_ruleset, readback, script
+from agent.dataplane.assignment import Side
 from agent.dataplane.kernel import _refusal
 from agent.dataplane.script import delta, delta_from, text
 from agent.model import validate
 
+WEB4 = Side("web", 4)
 WEB = {
     "addresses": ["10.20.0.100", "10.20.0.101"],
     "protocols": ["tcp", "udp"],
@@ -58,30 +60,30 @@ def executed(elements, commands):
 
 
 def test_elements_of_a_farm():
-    elements = compiled({"web": WEB}).parts["web"].elements
+    elements = compiled({"web": WEB}).parts[WEB4].elements
     assert elements["services4"].keys() == {
         f"10.20.0.{host} . {protocol} . {port}"
         for host in (100, 101)
         for protocol in ("tcp", "udp")
         for port in (80, 443)
     }
-    assert elements["pickers"] == {"1": ("jump turn_2_0", "web")}
+    assert elements["pickers"] == {"1": ("jump turn_2_0", "web/4")}
     assert elements["buckets"] == {"1 . 0": ("1", ""), "1 . 1": ("2", "")}
     assert elements["hosts4"] == {"1": ("10.30.0.11", "web/a")}
     assert elements["backends4"] == {"2": ("10.30.0.12 . 8080", "web/b")}
     assert "masqueraded" not in elements
-    assert compiled({"six": SIX}).parts["six"].elements["masqueraded"] == {"1": ("", "")}
+    assert compiled({"six": SIX}).parts[Side("six", 6)].elements["masqueraded"] == {"1": ("", "")}
 
 
 def test_a_backend_that_takes_nothing_has_no_bucket_but_keeps_its_element_and_counter():
-    elements = compiled({"web": WEB}, {"web": {"a": 1, "b": 0}}).parts["web"].elements
+    elements = compiled({"web": WEB}, {"web": {"a": 1, "b": 0}}).parts[WEB4].elements
     assert set(elements["buckets"].values()) == {("1", "")}
     assert elements["backends4"]
 
 
 def test_a_farm_without_usable_backend_refuses():
     ruleset = compiled({"web": WEB}, {"web": {}})
-    assert ruleset.parts["web"].elements["pickers"] == {"1": ("goto refuse", "web")}
+    assert ruleset.parts[WEB4].elements["pickers"] == {"1": ("goto refuse", "web/4")}
     assert not ruleset.exact_turn("web")
     assert ruleset.share("web", "a") == 0
     assert ruleset.failed() == set(ruleset.marks())
@@ -110,8 +112,8 @@ def test_names_that_nft_could_mistake_are_data():
         for index, name in enumerate(("table", "drop", "0x1", "a" * 63), 1)
     }
     text_of = script(compiled(farms))
-    assert 'comment "table"' in text_of
-    assert f'comment "{"a" * 63}"' in text_of
+    assert 'comment "table/4"' in text_of
+    assert f'comment "{"a" * 63}/4"' in text_of
 
 
 def test_one_changed_farm_costs_only_itself():
@@ -120,13 +122,48 @@ def test_one_changed_farm_costs_only_itself():
     weights = {name: {"a": 1, "b": 1} for name in farms}
     weights["f7"] = {"a": 3, "b": 1}
     second = compiled(farms, weights, previous=first)
-    assert [name for name in farms if second.parts[name] is not first.parts[name]] == ["f7"]
+    assert [side for side in second.parts if second.parts[side] is not first.parts[side]] == [Side("f7", 4)]
     assert {command.farm for command in delta(first, second)} == {"f7"}
 
 
 def test_equal_documents_need_no_command():
     assert delta(compiled({"web": WEB}), compiled({"web": WEB})) == []
     assert delta_from(merged(compiled({"web": WEB})), compiled({"web": WEB})) == []
+
+
+def test_single_ports_ranges_and_whole_addresses_are_in_maps_of_their_own():
+    farms = {
+        "mixed": {**WEB, "addresses": ["10.20.0.100"], "ports": [80, "8000-8099"], "protocols": ["tcp", "sctp"]},
+        "ports": {**WEB, "addresses": ["10.20.0.103"], "ports": ["all"], "protocols": ["tcp"]},
+        "whole": {"addresses": ["10.20.0.102"], "protocols": ["all"], "ports": ["all"]},
+    }
+    held = merged(compiled(farms))
+    mark = {comment: key for key, (_, comment) in held["pickers"].items()}
+    assert held["services4"] == {
+        "10.20.0.100 . tcp . 80": (mark["mixed/4"], ""),
+        "10.20.0.100 . sctp . 80": (mark["mixed/4"], ""),
+    }
+    assert held["ranges4"] == {
+        "10.20.0.100 . tcp . 8000-8099": (mark["mixed/4"], ""),
+        "10.20.0.100 . sctp . 8000-8099": (mark["mixed/4"], ""),
+        "10.20.0.103 . tcp . 1-65535": (mark["ports/4"], ""),
+    }
+    assert held["whole4"] == {"10.20.0.102": (mark["whole/4"], "")}
+
+
+def test_each_family_of_a_farm_has_a_turn_of_its_own():
+    both = {
+        "addresses": ["10.20.0.100", "fd00::1"],
+        "ports": [80],
+        "backends": {"a": {"address": "10.30.0.1"}, "b": {"address": "10.30.0.2"}, "c": {"address": "fd00:30::1"}},
+    }
+    ruleset = compiled({"both": both})
+    assert [str(side) for side in ruleset.parts] == ["both/4", "both/6"]
+    assert {name: ruleset.share("both", name) for name in "abc"} == {"a": 0.5, "b": 0.5, "c": 1.0}
+    assert ruleset.exact_turn("both")
+    held = merged(ruleset)
+    assert held["services4"]["10.20.0.100 . tcp . 80"] != held["services6"]["fd00::1 . tcp . 80"]
+    assert set(ruleset.marks().values()) == {("both", "a"), ("both", "b"), ("both", "c")}
 
 
 def test_an_address_that_moves_to_another_farm_leaves_the_first_before():
@@ -139,8 +176,8 @@ def test_an_address_that_moves_to_another_farm_leaves_the_first_before():
 
 FARM = st.fixed_dictionaries(
     {
-        "ports": st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True),
-        "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp"]]),
+        "ports": st.sampled_from([[1], [2, 3], ["1-4"], [9, "5-8"], ["all"], [1, "3-4", "6-9"]]),
+        "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp", "sctp"]]),
         "forwarding": st.sampled_from(["dnat", "snat"]),
         "enabled": st.booleans(),
         "backends": st.dictionaries(
@@ -149,7 +186,7 @@ FARM = st.fixed_dictionaries(
             max_size=3,
         ),
     }
-)
+) | st.just({"ports": ["all"], "protocols": ["all"], "backends": {"b1": {}, "b2": {}}})
 DOCUMENTS = st.lists(
     st.tuples(
         st.dictionaries(st.sampled_from(["a", "b", "c"]), FARM),
@@ -170,13 +207,18 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
         for name, host in zip("abc", hosts, strict=True):
             if name in farms:
                 backends = {b: {**v, "address": f"10.30.0.{b[1]}"} for b, v in farms[name]["backends"].items()}
-                content[name] = {**farms[name], "addresses": [f"10.20.0.{host}"], "backends": backends}
+                addresses = [f"10.20.0.{host}"]
+                if host == 3 and backends:
+                    backends["six"] = {"address": "fd00:30::1"}
+                    addresses.append("fd00:20::3")
+                content[name] = {**farms[name], "addresses": addresses, "backends": backends}
         ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous)
         assert executed(held, delta_from(held, ruleset)) == merged(ruleset)
         if previous:
             assert executed(held, delta(previous, ruleset)) == merged(ruleset)
         previous, held = ruleset, merged(ruleset)
-        assert len(ruleset.marks()) == sum(len(part.farm.backends) for part in ruleset.parts.values())
+        farms_now = {side.farm: part.farm for side, part in ruleset.parts.items()}
+        assert len(ruleset.marks()) == sum(len(farm.backends) for farm in farms_now.values())
 
 
 def test_what_the_kernel_holds_is_understood_again():
@@ -209,7 +251,7 @@ def test_numbers_are_read_back_from_the_elements():
 
 @pytest.mark.parametrize(
     "elements",
-    [{}, {"pickers": {"x": ("jump turn_2_0", "web")}}, {"pickers": {"1": ("", "web")}}],
+    [{}, {"pickers": {"x": ("jump turn_2_0", "web/4")}}, {"pickers": {"1": ("", "web/4")}}],
 )
 def test_elements_of_another_software_are_not_adopted(elements):
     assert readback.assignment(elements) is None

@@ -76,6 +76,126 @@ def test_several_addresses_ports_and_protocols_share_one_turn(box):
     assert sequence == names(1, 2, 1, 2, 1)
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_range_of_ports_is_one_service_beside_single_ports(box, family):
+    for number in (1, 2):
+        for port in (8000, 8099, 9000):
+            box.serve(number, port, family)
+    box.apply({"web": farm(1, 2, family=family, ports=("8000-8099", 9000), protocols=["tcp", "udp"])})
+    sequence = [box.ask(8000, family), box.ask(8099, family), box.ask(9000, family), box.ask_udp(8099, family)]
+    assert sequence == names(1, 2, 1, 2, family=family)
+    assert len(box.elements()[f"ranges{family}"]) == 2
+    assert box.refused(7999, family)
+    assert box.refused(8100, family)
+
+
+def test_ranges_of_farms_beside_each_other_come_and_go(box):
+    for port in (8000, 8010, 8011, 8020):
+        box.serve(1, port)
+        box.serve(2, port)
+    low, high = farm(1, ports=("8000-8010",)), farm(2, ports=("8011-8020",))
+    box.apply({"low": low, "high": high})
+    assert [box.ask(port) for port in (8000, 8010, 8011, 8020)] == names(1, 1, 2, 2)
+    box.apply({"high": high | {"ports": ["8010-8020"]}})
+    assert [box.ask(port) for port in (8010, 8011, 8020)] == names(2, 2, 2)
+    assert box.refused(8000)
+
+
+def test_a_range_may_end_at_one_port_of_the_backend(box):
+    web = farm(1, ports=("8000-8099",))
+    web["backends"]["b1"]["port"] = 80
+    box.apply({"web": web})
+    assert [box.ask(port) for port in (8000, 8050, 8099)] == names(1, 1, 1)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_all_protocols_of_an_address_are_balanced(box, family):
+    box.serve(1, 12345, family)
+    box.apply({"whole": farm(1, family=family, ports=("all",), protocols=["all"])})
+    assert box.ask(80, family) == box.ask(12345, family) == box.ask_udp(80, family) == backend_address(1, family)
+    with box.connect(12345, family) as connection:
+        assert connection.peer == CLIENT[family]
+    # A protocol that the kernel's connection tracking knows nothing of (253: RFC 3692, for experiments).
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    with (
+        box.backends.run(socket.socket, kind, socket.SOCK_RAW, 253) as arriving,
+        box.client.run(socket.socket, kind, socket.SOCK_RAW, 253) as leaving,
+    ):
+        arriving.settimeout(PLENTY)
+        leaving.settimeout(PLENTY)
+        leaving.sendto(b"hello", (VIRTUAL[family], 0))
+        data, peer = arriving.recvfrom(1000)
+        assert data.endswith(b"hello")
+        assert peer[0] == CLIENT[family]
+        with box.backends.run(socket.socket, kind, socket.SOCK_RAW, 253) as answering:
+            answering.bind((backend_address(1, family), 0))
+            answering.sendto(b"hi", (CLIENT[family], 0))
+        data, peer = leaving.recvfrom(1000)
+        assert data.endswith(b"hi")
+        assert peer[0] == VIRTUAL[family]
+
+
+def test_all_protocols_of_a_links_own_address_are_never_taken(box):
+    listener = box.balancer.socket()
+    listener.bind((FRONT[4], 22))
+    listener.listen()
+    listener.settimeout(PLENTY)
+    captured = farm(1, ports=("all",), protocols=["all"]) | {"addresses": [FRONT[4]]}
+    box.apply({"bad": captured}, own=[FRONT[4]])
+    with box.client.socket() as plain:
+        plain.settimeout(PLENTY)
+        plain.connect((FRONT[4], 22))
+        accepted, _ = listener.accept()
+        accepted.close()
+    listener.close()
+
+
+@pytest.mark.parametrize("forwarding", ["dnat", "snat"])
+def test_both_families_of_a_farm_have_their_own_turn(box, forwarding):
+    both = farm(1, 2, forwarding=forwarding, protocols=["tcp", "udp"])
+    six = farm(1, 2, 3, family=6)
+    both["addresses"] += six["addresses"]
+    both["backends"] |= {f"six{name}": backend for name, backend in six["backends"].items()}
+    box.apply({"web": both})
+    mixed = [box.ask(family=family) for family in (4, 6, 6, 4, 6, 4)]
+    assert [who for who in mixed if "." in who] == names(1, 2, 1)
+    assert [who for who in mixed if ":" in who] == names(1, 2, 3, family=6)
+    with box.connect(family=6) as connection:
+        assert connection.peer == (CLIENT if forwarding == "dnat" else BALANCER)[6]
+    box.apply({"web": both}, {"web": dict.fromkeys(("sixb1", "sixb2"), 1)})
+    assert box.refused(family=4), "its IPv4 backends are gone"
+    assert box.ask(family=6) in names(1, 2, family=6), "and IPv6 does not care"
+
+
+@pytest.fixture
+def sctp():
+    """The kernel that ships has SCTP's sockets; others may not."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
+    except OSError as error:
+        pytest.skip(f"this kernel has no SCTP: {error}")
+
+
+@pytest.mark.usefixtures("sctp")
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("forwarding", ["dnat", "snat"])
+def test_sctp_associations_are_balanced(box, family, forwarding):
+    for number in (1, 2):
+        box.serve(number, 8000, family, sctp=True)
+    web = farm(1, 2, family=family, ports=(8000,), protocols=["sctp"], forwarding=forwarding)
+    box.apply({"web": web})
+    opened = [box.connect(8000, family, protocol=socket.IPPROTO_SCTP) for _ in range(4)]
+    assert [each.server for each in opened] == names(1, 2, 1, 2, family=family)
+    assert all(each.alive() for each in opened)
+    assert opened[0].peer == (CLIENT if forwarding == "dnat" else BALANCER)[family]
+    assert box.active() == {("web", "b1"): 2, ("web", "b2"): 2}
+    for each in opened:
+        each.close()
+    box.apply({"web": web}, {"web": {}})
+    with pytest.raises(OSError, match=r"refused|reset|reach"):
+        box.connect(8000, family, protocol=socket.IPPROTO_SCTP)
+
+
 def test_tcp_and_udp_of_one_address_and_port_can_be_two_farms(box):
     box.apply({"tcp": farm(1), "udp": farm(2, protocols=["udp"])})
     assert box.ask() == backend_address(1)

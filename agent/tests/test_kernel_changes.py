@@ -11,6 +11,7 @@ import pytest
 from kernel_net import Box, backend_address, expected, farm, until
 
 from agent.dataplane import KernelRefused, compile_ruleset, script
+from agent.dataplane.assignment import Side
 from agent.model import Configuration
 
 pytestmark = pytest.mark.kernel
@@ -179,7 +180,7 @@ def test_a_check_changes_nothing(box):
 def test_rulesets_that_nft_cannot_read_are_refused_with_the_farm(box):
     box.apply({"web": farm(1, 2)})
     ruleset = box.compiled({"web": farm(1, 2, 3)})
-    part = ruleset.parts["web"]
+    part = ruleset.parts[Side("web", 4)]
     broken = replace(part, elements={**part.elements, "hosts4": {"3": ("not an address", "web/b3")}})
     with pytest.raises(KernelRefused) as refusal:
         box.balancer.run(box.kernel.check, replace(ruleset, parts={"web": broken}))

@@ -36,7 +36,7 @@ def test_the_smallest_farm():
     farm = validate(document(web={})).farms["web"]
     assert (farm.protocols, farm.forwarding, farm.scheduler, farm.enabled) == (["tcp"], "dnat", "round-robin", True)
     assert (farm.backends["a"].weight, farm.backends["a"].state, farm.backends["a"].port) == (1, "enabled", None)
-    assert farm.family == 4
+    assert farm.families == (4,)
 
 
 def test_every_fault_is_told_at_its_place():
@@ -48,7 +48,7 @@ def test_every_fault_is_told_at_its_place():
             "web": {
                 "addresses": ["192.0.2.300", "192.0.2.1"],
                 "ports": [0, 70000, 80.5, "80", True],
-                "protocols": ["sctp"],
+                "protocols": ["icmp"],
                 "backends": {"a": {"address": "198.51.100.1", "weight": 0, "state": "gone"}, "b": {}},
                 "checks": [{"type": "icmp", "interval": 0}],
             },
@@ -154,10 +154,83 @@ def test_what_a_farm_needs(field):
     assert pointers(document(web={field: []})) == [f"/farms/web/{field}"]
 
 
-def test_a_farm_is_of_one_family():
-    mixed = {"addresses": ["192.0.2.10", "2001:db8::1"], "backends": {"a": {"address": "2001:db8::2"}}}
-    assert pointers(document(web=mixed)) == ["/farms/web/addresses/1", "/farms/web/backends/a/address"]
-    assert validate({"farms": {"web": SIX | {"backends": {"a": {"address": "2001:db8::2"}}}}}).farms["web"].family == 6
+def test_each_family_of_a_farm_has_backends_of_its_own():
+    both = {"addresses": ["192.0.2.10", "2001:db8::1"]}
+    six = {"b": {"address": "2001:db8::2"}}
+    assert validate(document(web={**both, "backends": FARM["backends"] | six})).farms["web"].families == (4, 6)
+    assert pointers(document(web={**both, "backends": six})) == ["/farms/web/addresses/0"]
+    assert pointers(document(web={"backends": FARM["backends"] | six})) == ["/farms/web/backends/b/address"]
+    assert "not translated into each other" in faults(document(web={"backends": six}))[0][1]
+    assert validate(document(web={**both, "backends": {}})), "a farm without backends is no fault yet"
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [(80, 80), ("8000-8099", "8000-8099"), ("80-80", 80), ("1-65535", "all"), ("all", "all"), ("0080-0090", "80-90")],
+)
+def test_ports_are_single_ones_ranges_or_all(written, kept):
+    assert validate(document(web={"ports": [written]})).model_dump(mode="json")["farms"]["web"]["ports"] == [kept]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "1 to 65535"), (70000, "1 to 65535"), ("0-10", "1 to 65535"), ("1-70000", "1 to 65535"), (-1, "1 to 65535"),
+        ("90-80", "upside down"), ("80", "is not a port"), ("http", "is not a port"), ("80-", "is not a port"),
+        ("80,90", "is not a port"), (80.0, "is not a port"), (True, "is not a port"), (None, "is not a port"),
+        ("80-90\n", "is not a port"), ("\u0661-9", "is not a port"), (["80"], "is not a port"),
+    ],
+)  # fmt: skip
+def test_ports_that_are_none(value, words):
+    ((place, said),) = faults(document(web={"ports": [value]}))
+    assert place == "/farms/web/ports/0"
+    assert words in said
+
+
+def test_ports_of_a_farm_do_not_overlap():
+    assert pointers(document(web={"ports": [80, "70-90"]})) == ["/farms/web/ports/1"]
+    assert pointers(document(web={"ports": ["all", "70-90", 5]})) == ["/farms/web/ports/1", "/farms/web/ports/2"]
+    assert validate(document(web={"ports": ["70-79", 80, "81-90"]}))
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [([80], ["70-90"]), (["70-90"], [80]), (["70-80"], ["80-90"]), (["all"], [9]), ([1, "70-90"], [60, "75-76"])],
+)
+def test_ranges_of_two_farms_do_not_overlap(mine, theirs):
+    ((place, said),) = faults(document(a={"ports": mine}, b={"ports": theirs}))
+    assert place == "/farms/b/addresses/0"
+    assert "already served by farm a" in said
+
+
+def test_ranges_beside_each_other_are_no_overlap():
+    assert validate(document(a={"ports": ["70-79", "81-90"]}, b={"ports": [80, "91-100"]}))
+    assert validate(document(a={"ports": ["all"]}, b={"ports": ["all"], "protocols": ["udp", "sctp"]}))
+
+
+def test_a_farm_of_all_protocols():
+    whole = {"protocols": ["all"], "ports": ["all"]}
+    assert validate(document(web=whole))
+    assert pointers(document(web={"protocols": ["all"]})) == ["/farms/web/ports"]
+    assert pointers(document(web={**whole, "protocols": ["tcp", "all"]})) == ["/farms/web/protocols"]
+    ported = {"a": {"address": "198.51.100.1", "port": 80}}
+    assert pointers(document(web={**whole, "backends": ported})) == ["/farms/web/backends/a/port"]
+    assert pointers(document(a=whole, b={"ports": [25]})) == ["/farms/b/addresses/0"]
+    assert pointers(document(web={**whole, "checks": [{}]})) == ["/farms/web/checks/0/port"]
+    links = {"links": {"eth0": {"addresses": ["192.0.2.10/24"]}}}
+    assert pointers(document(web=whole) | links) == ["/farms/web/addresses/0"]
+
+
+def test_a_check_of_a_farm_of_ranges_needs_a_port():
+    ranged = {"ports": ["8000-8099"], "checks": [{}]}
+    assert pointers(document(web=ranged)) == ["/farms/web/checks/0/port"]
+    assert validate(document(web={**ranged, "checks": [{"port": 8000}]}))
+    assert validate(document(web={**ranged, "backends": {"a": {"address": "198.51.100.1", "port": 80}}}))
+
+
+def test_no_range_takes_the_port_of_the_gui():
+    links = {"links": {"eth0": {"addresses": ["192.0.2.10/24"]}}}
+    assert pointers(document(web={"ports": ["400-500"]}) | links) == ["/farms/web/addresses/0"]
 
 
 def test_two_farms_cannot_serve_the_same():

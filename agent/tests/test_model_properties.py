@@ -13,6 +13,16 @@ from agent.model import Configuration, Invalid, canonical, difference, digest, p
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 ports = st.integers(1, 65535)
+
+
+@st.composite
+def port_lists(draw):
+    """Ports and ranges that have none in common."""
+    edges = sorted(draw(st.lists(ports, min_size=1, max_size=6, unique=True)))
+    pairs = [f"{first}-{last}" for first, last in zip(edges[::2], edges[1::2], strict=False)]
+    return draw(st.sampled_from([["all"], edges, pairs or edges]))
+
+
 seconds = st.one_of(st.integers(1, 3600), st.floats(0.1, 3600))
 
 
@@ -31,18 +41,20 @@ def farms(draw, number):
     six = draw(st.booleans())
     network = f"2001:db8:{number:x}::" if six else f"10.{number}.1."
     servers = f"2001:db8:ffff:{number:x}::" if six else f"172.16.{number}."
-    protocols = draw(st.lists(st.sampled_from(["tcp", "udp"]), min_size=1, unique=True))
+    protocols = draw(st.lists(st.sampled_from(["tcp", "udp", "sctp"]), min_size=1, unique=True))
     backends = draw(st.lists(names, max_size=4, unique=True))
+    served = draw(port_lists())
+    check_port = "tcp" not in protocols or isinstance(served[0], str)
     return {
         "enabled": draw(st.booleans()),
         "addresses": [
             f"{network}{host}" for host in draw(st.lists(st.integers(1, 99), min_size=1, max_size=3, unique=True))
         ],
         "protocols": protocols,
-        "ports": draw(st.lists(ports, min_size=1, max_size=4, unique=True)),
+        "ports": served,
         "forwarding": draw(st.sampled_from(["dnat", "snat"])),
         "scheduler": draw(st.sampled_from(["round-robin", "weighted"])),
-        "checks": draw(st.lists(checks(needs_port="tcp" not in protocols), max_size=2)),
+        "checks": draw(st.lists(checks(needs_port=check_port), max_size=2)),
         "backends": {
             name: {
                 "address": f"{servers}{place + 1}",

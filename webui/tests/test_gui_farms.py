@@ -4,7 +4,7 @@
 import pytest
 from gui_browser import Browser, fields
 
-from agent.model import Configuration
+from agent.model import Configuration, PortRange
 
 FARM = {"addresses": ["192.0.2.10"], "ports": [80]}
 
@@ -252,12 +252,12 @@ def test_what_changed_meanwhile_is_shown_and_the_form_goes_on_top_of_it(app, gra
     assert "changed while you edited" in conflict.text
     assert [node.text for node in conflict.all("del")] == ["80"]
     assert [node.text for node in conflict.all("ins")] == ["81"]
-    assert client.farm("contested").farm.ports == [81], "nothing of mine is in force"
+    assert client.farm("contested").farm.ports == [PortRange(81, 81)], "nothing of mine is in force"
 
     mine.fill({}, press="save")
     assert mine.path == "/farms/contested"
     farm = client.farm("contested").farm
-    assert (farm.scheduler, farm.ports) == ("weighted", [80])
+    assert (farm.scheduler, farm.ports) == ("weighted", [PortRange(80, 80)])
     assert client.snapshots(limit=1).snapshots[0].comment == "mine"
 
 
