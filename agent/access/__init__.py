@@ -2,15 +2,25 @@
 """Who may do what: the administrator's password, claim code, sessions, API tokens, throttle and audit log."""
 
 from agent.access.access import Access
-from agent.access.errors import AlreadyClaimed, Throttled, WeakPassword, WrongCode, WrongCredentials
+from agent.access.errors import (
+    AlreadyClaimed,
+    SessionNeeded,
+    Throttled,
+    WeakPassword,
+    WrongCode,
+    WrongCredentials,
+    WrongPassword,
+)
 from agent.access.types import NewSession
 
 __all__ = [
     "Access",
     "AlreadyClaimed",
     "NewSession",
+    "SessionNeeded",
     "Throttled",
     "WeakPassword",
     "WrongCode",
     "WrongCredentials",
+    "WrongPassword",
 ]

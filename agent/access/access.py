@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Self
 
 from agent.access import bearers, throttle
-from agent.access.errors import AlreadyClaimed, Throttled, WeakPassword, WrongCode, WrongCredentials
+from agent.access.errors import (
+    AlreadyClaimed,
+    SessionNeeded,
+    Throttled,
+    WeakPassword,
+    WrongCode,
+    WrongCredentials,
+    WrongPassword,
+)
 from agent.access.passwords import Passwords, accept
 from agent.access.types import ADMIN, Identity, NewSession
 from agent.access.vault import Vault
@@ -38,8 +46,9 @@ def _now() -> datetime:
 class Access:
     """The administrator's password, sessions, API tokens, claim code, throttle and audit log.
 
-    All is synchronous and may be called from any thread. `claim`, `log_in` and `provision` hash a password: 0.1 s of
-    a processor and 32 MiB; call them in a thread. `source` is the caller's IP address, or "console".
+    All is synchronous and may be called from any thread. `claim`, `log_in`, `change_password` and `provision` hash
+    passwords: 0.1 s of a processor and 32 MiB for each; call them in a thread. `source` is the caller's IP address, or
+    "console".
     """
 
     def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
@@ -134,7 +143,7 @@ class Access:
 
     def log_in(self, user: str, password: str, source: str) -> NewSession:
         """Begin a session. Raises Throttled, WrongCredentials."""
-        hashed = self._verify(user, password, source)
+        hashed = self._verify(user, password, source, "log-in")
 
         def work(connection: sqlite3.Connection) -> NewSession:
             now = self._clock()
@@ -145,6 +154,40 @@ class Access:
             return bearers.begin_session(connection, user, plain(source, 64), now)
 
         return self._vault.change(work)
+
+    def change_password(self, bearer: str, current: str, new: str, source: str) -> int:
+        """Set another password and end every session but that of `bearer`; the number of those that were ended.
+
+        API tokens stay. Raises WrongCredentials (no such session), SessionNeeded (an API token), WeakPassword (before
+        `current` is looked at; not counted), WrongPassword, Throttled, StoreError: then nothing has changed.
+        """
+        if self.authenticate(bearer).kind != "session":
+            raise SessionNeeded
+        accept(new)
+        try:
+            # Counted as a log-in is: a session that was stolen must be no way to guess the password.
+            known = self._verify(ADMIN, current, source, "change of password")
+        except WrongCredentials:
+            self.authenticate(bearer)  # another change of the password may just have ended the session
+            raise WrongPassword from None
+        hashed = self._passwords.hash(new)
+        key = bearers.digest(bearer)
+
+        def work(connection: sqlite3.Connection) -> int:
+            now = self._clock()
+            # Both were looked at some time ago; another session may have changed the password since, and ended this.
+            if connection.execute("SELECT 1 FROM sessions WHERE digest = ?", [key]).fetchone() is None:
+                raise WrongCredentials
+            changed = connection.execute(
+                "UPDATE users SET hash = ?, changed = ? WHERE name = ? AND hash = ?", (hashed, now, ADMIN, known)
+            ).rowcount
+            if changed == 0:
+                raise WrongPassword
+            ended = connection.execute("DELETE FROM sessions WHERE user = ? AND digest <> ?", (ADMIN, key)).rowcount
+            self._record(connection, ADMIN, source, "password", f"password changed, other sessions ended: {ended}")
+            return ended
+
+        return self._vault.change(work, must_last=True)
 
     def log_out(self, bearer: str) -> None:
         """End the session of this token; no error if there is none."""
@@ -159,7 +202,7 @@ class Access:
         return found
 
     def audit(self, actor: str, source: str, action: str, detail: str = "") -> None:
-        """Write a record of a change; the newest 10 000 stay. Claims, log-ins and provisioning record themselves."""
+        """Write a record of a change; the newest 10 000 stay. What this class does itself it records itself."""
         self._vault.change(lambda c: self._record(c, actor, source, action, detail))
 
     def close(self) -> None:
@@ -173,12 +216,12 @@ class Access:
         found = self._vault.rows("SELECT hash FROM users WHERE name = ?", [plain(user, 64)])
         return str(found[0][0]) if found else None
 
-    def _verify(self, user: str, password: str, source: str) -> str:
+    def _verify(self, user: str, password: str, source: str, what: str) -> str:
         # Whatever name is tried counts for the one account, so that made-up names are no way around the count.
         self._vault.change(lambda c: throttle.begin(c, source, ADMIN, self._clock()))
         hashed = self._hash(user)
         if not self._passwords.matches(hashed, password) or hashed is None:
-            log.warning("log-in failed from %s", plain(source, 64))
+            log.warning("%s failed from %s", what, plain(source, 64))
             raise WrongCredentials
         renewed = self._passwords.hash(password) if self._passwords.outdated(hashed) else hashed
 

@@ -21,6 +21,20 @@ class WrongCredentials(AccessError):
         super().__init__("user name or password is wrong, or the session has ended")
 
 
+class WrongPassword(AccessError):
+    """Another password than the current one was given, by somebody who is logged in."""
+
+    def __init__(self) -> None:
+        super().__init__("this is not the current password")
+
+
+class SessionNeeded(AccessError):
+    """An API token asks for what only a person who is logged in may do."""
+
+    def __init__(self) -> None:
+        super().__init__("an API token cannot change the password; log in, and use the session's token")
+
+
 class WrongCode(AccessError):
     """Another code than the claim code was given."""
 

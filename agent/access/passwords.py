@@ -10,11 +10,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHash, VerificationError
 
 from agent.access.errors import Throttled, WeakPassword
-
-MIN_PASSWORD = 10
-"""Characters that a password has at least."""
-MAX_PASSWORD_BYTES = 256
-"""Bytes (UTF-8) that a password has at most."""
+from agent.model.answers import MAX_PASSWORD_BYTES, MIN_PASSWORD
 
 TIME_COST = 3
 MEMORY_KIB = 32 * 1024

@@ -20,7 +20,7 @@ _TAGS = {
     "farms": "The document's farms one by one.",
     "snapshots": "Every document that ever was.",
     "state": "What is now.",
-    "access": "Claim, log in, log out, and what is open to all.",
+    "access": "Claim, log in, log out, the password, and what is open to all.",
 }
 _ABOUT = """\
 Everything the appliance can do, as its GUI and command line use it. Send a session's or an API token as

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Endpoints of access: claim, log in, log out."""
+"""Endpoints of access: claim, log in, log out, change the password."""
 
 import asyncio
 
 from aiohttp import web
 
-from agent.access import NewSession
+from agent.access import NewSession, WeakPassword
 from agent.api.call import Call, answer
 from agent.api.problems import SECURITY_HEADERS
-from agent.model.answers import Claim, ClaimState, Login, Session
+from agent.model import Fault, Invalid
+from agent.model.answers import Claim, ClaimState, Login, PasswordChange, PasswordChanged, Session
 
 _hashing = asyncio.Semaphore(2)
 """A password's hash takes 32 MiB and a processor: many at once must not keep the API from everybody else."""
@@ -39,6 +40,19 @@ async def log_out(call: Call) -> web.Response:
     """End the session that asks."""
     await asyncio.to_thread(call.controller.access.log_out, call.token)
     return web.Response(status=204, headers=SECURITY_HEADERS)
+
+
+async def change_password(call: Call) -> web.Response:
+    """Change the administrator's password and end every other session."""
+    given = await call.read(PasswordChange)
+    async with _hashing:
+        try:
+            ended = await asyncio.to_thread(
+                call.controller.access.change_password, call.token, given.current, given.new, call.source
+            )
+        except WeakPassword as error:
+            raise Invalid([Fault("/new", str(error))]) from None
+    return answer(PasswordChanged(sessions_ended=ended))
 
 
 def _begun(session: NewSession) -> web.Response:

@@ -7,7 +7,15 @@ from typing import Any
 
 from aiohttp import web
 
-from agent.access import AlreadyClaimed, Throttled, WeakPassword, WrongCode, WrongCredentials
+from agent.access import (
+    AlreadyClaimed,
+    SessionNeeded,
+    Throttled,
+    WeakPassword,
+    WrongCode,
+    WrongCredentials,
+    WrongPassword,
+)
 from agent.api.problems import Refusal
 from agent.controller import ApplyFailed
 from agent.model import Fault, Invalid
@@ -22,6 +30,9 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sluice"'}
 _STATUSES: dict[type[Exception], int] = {
     WrongCredentials: 401,
     WrongCode: 403,
+    # Not 401: the session holds, and whoever sees a 401 takes it for ended.
+    WrongPassword: 403,
+    SessionNeeded: 403,
     NotFound: 404,
     AlreadyClaimed: 409,
     Pending: 409,
@@ -33,6 +44,9 @@ _STATUSES: dict[type[Exception], int] = {
     StoreError: 507,
 }
 """The status of each exception of ours that is meant for the caller; the first that fits counts."""
+
+_POINTERS: dict[type[Exception], str] = {WeakPassword: "/password", WrongPassword: "/current"}
+"""Where in the body the fault is that an exception tells of."""
 
 
 def refusal(error: Exception) -> Refusal:
@@ -54,7 +68,8 @@ def refusal(error: Exception) -> Refusal:
 
 
 def _faults(error: Exception) -> list[Fault]:
-    return [Fault("/password", str(error))] if isinstance(error, WeakPassword) else []
+    pointer = next((place for kind, place in _POINTERS.items() if isinstance(error, kind)), None)
+    return [Fault(pointer, str(error))] if pointer is not None else []
 
 
 def _extra(error: Exception) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the API answers and is asked beside documents and state: snapshots, sessions, claim, preview, console."""
+"""What the API answers and is asked beside documents and state: snapshots, access, preview, console."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from agent.model.document import Configuration
 from agent.model.state import Trouble
 from agent.model.text import Change
+
+MIN_PASSWORD = 10
+"""Characters that a password has at least."""
+MAX_PASSWORD_BYTES = 256
+"""Bytes (UTF-8) that a password has at most."""
 
 Outcome = Literal["committed", "pending", "abandoned"]
 """committed: it is or was in force. pending: written, not confirmed yet. abandoned: it never came into force."""
@@ -86,6 +91,19 @@ class Session(_Answer):
     token: str = Field(repr=False)
     user: str
     expires: datetime = Field(description="When it ends at the latest; it also ends 12 hours after its last use.")
+
+
+class PasswordChange(_Request):
+    """Asks for another password."""
+
+    current: str = Field(max_length=1024, description="The administrator's password as it is.", repr=False)
+    new: str = Field(max_length=1024, description="The administrator's new password.", repr=False)
+
+
+class PasswordChanged(_Answer):
+    """What a change of the password did beside it."""
+
+    sessions_ended: int = Field(description="How many other sessions there were; they have ended.")
 
 
 class Preview(_Answer):

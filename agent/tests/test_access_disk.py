@@ -11,7 +11,7 @@ import pytest
 from system_calls import run
 
 from agent.access import Access, WrongCredentials
-from agent.storage import StoreBusy
+from agent.storage import StoreBusy, StoreError
 
 PASSWORD = "correct horse battery"
 OTHER = "another password"
@@ -74,6 +74,9 @@ def test_read_only_the_administrator_logs_in_and_cannot_change_what_must_last(di
         access.provision(api_token=NEW_TOKEN)
         assert codes(access) == ["secrets-read-only", "provisioning-token"]
         assert access.authenticate(TOKEN)
+        with pytest.raises(StoreError):
+            access.change_password(session.token, PASSWORD, OTHER, HERE)
+        assert access.log_in("admin", PASSWORD, HERE)
         access.audit("admin", HERE, "something")
         assert audit(access)[-1] == "something"
         access.close()
@@ -157,6 +160,17 @@ def test_damaged_secrets_are_set_aside_and_the_box_must_be_claimed(directory, co
     access.close()
 
 
+def test_without_its_file_the_box_can_be_claimed_anew(directory):
+    """What docs/security.md says of a forgotten password."""
+    for path in directory.glob("secrets.db*"):
+        path.unlink()
+    access = Access.open(directory)
+    assert codes(access) == []
+    assert not access.claimed
+    assert access.claim(access.claim_code, OTHER, HERE)
+    access.close()
+
+
 def test_damaged_and_read_only_it_works_in_memory(directory):
     (directory / "secrets.db").write_bytes(b"garbage " * 1000)
 
@@ -222,6 +236,49 @@ def test_killed_at_every_step_of_a_change_one_token_is_right(directory, memory_p
         assert len(right) == 1
         seen.update(right)
     assert seen == {TOKEN, NEW_TOKEN}
+
+
+def begun(access, password):
+    """A session's token, or None if the password is not right."""
+    try:
+        return access.log_in("admin", password, HERE).token
+    except WrongCredentials:
+        return None
+
+
+def test_killed_at_every_step_of_a_change_one_password_is_right_and_sessions_fit_it(directory, memory_path):
+    access = Access.open(directory)
+    mine, theirs = (begun(access, PASSWORD) for _ in range(2))
+    access.close()
+
+    def work(place):
+        access = Access.open(place)
+        access.change_password(mine, PASSWORD, OTHER, HERE)
+        access.close()
+
+    whole = memory_path / "whole"
+    shutil.copytree(directory, whole)
+    calls = run(whole, lambda: work(whole)).calls
+    assert len(calls) > 5
+    seen = set()
+    for step in range(len(calls)):
+        copy = memory_path / f"killed-{step}"
+        shutil.copytree(directory, copy)
+        assert run(copy, lambda copy=copy: work(copy), kill_at=step).killed
+        access = Access.open(copy)
+        assert codes(access) == []
+        assert access.authenticate(mine)
+        changed = begun(access, OTHER) is not None
+        assert (begun(access, PASSWORD) is None) == changed
+        if changed:
+            with pytest.raises(WrongCredentials):
+                access.authenticate(theirs)
+        else:
+            assert access.authenticate(theirs)
+        assert audit(access).count("password") == (2 if changed else 1)
+        access.close()
+        seen.add(changed)
+    assert seen == {True, False}
 
 
 def test_a_refused_change_leaves_the_old_token(directory, memory_path):

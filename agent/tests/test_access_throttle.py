@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.access import Access, Throttled, WrongCode, WrongCredentials
+from agent.access import Access, Throttled, WrongCode, WrongCredentials, WrongPassword
 from agent.access.throttle import ACCOUNT, SOURCE, place
 
 PASSWORD = "correct horse battery"
@@ -183,6 +183,50 @@ def test_claiming_is_slowed_down_by_source_and_by_no_other(memory_path, tmp_path
             world.access.claim("AAAA-AAAA-AAAA", PASSWORD, f"198.51.100.{count}")
     assert world.access.claim(code, PASSWORD, HOME)
     world.access.close()
+
+
+def guess(world, token, source):
+    """One guess of the current password with a session: seconds to wait, or 0 if it was looked at."""
+    try:
+        world.access.change_password(token, "wrong password", "another password", source)
+    except WrongPassword:
+        return 0
+    except Throttled as throttled:
+        return throttled.retry_after_s
+    raise AssertionError("a wrong password was right")
+
+
+def test_a_stolen_session_guesses_the_password_no_faster_than_a_stranger(world):
+    token = world.access.log_in("admin", PASSWORD, HOME).token
+    assert [guess(world, token, EVIL) for _ in range(5)] == [0] * 5
+    waits = []
+    for _ in range(12):
+        waits.append(guess(world, token, EVIL))
+        world.go(waits[-1])
+        assert guess(world, token, EVIL) == 0
+    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900]
+    # The right one has to wait, too, and a log-in from there counts with them.
+    with pytest.raises(Throttled):
+        world.access.change_password(token, PASSWORD, "another password", EVIL)
+    assert world.fail(EVIL) > 0
+
+
+def test_a_stolen_session_in_many_places_is_slowed_down_by_the_account(world):
+    token = world.access.log_in("admin", PASSWORD, HOME).token
+    for count in range(ACCOUNT.free):
+        assert guess(world, token, f"198.51.100.{count}") == 0
+    assert guess(world, token, "198.51.101.1") == 1
+    # Who has been logged in before changes the password all the same.
+    assert world.access.change_password(token, PASSWORD, "another password", HOME) == 0
+
+
+def test_a_right_current_password_forgets_the_failures_of_its_source(world):
+    token = world.access.log_in("admin", PASSWORD, HOME).token
+    for _ in range(4):
+        guess(world, token, HOME)
+    world.access.change_password(token, PASSWORD, "another password", HOME)
+    assert [guess(world, token, HOME) for _ in range(5)] == [0] * 5
+    assert guess(world, token, HOME) == 2
 
 
 def test_the_table_of_failures_is_bounded(world, monkeypatch):

@@ -184,6 +184,63 @@ def test_wrong_passwords_are_throttled_and_say_until_when(world: World):
     assert caught.value.retry_after >= 1
 
 
+def test_the_administrator_changes_the_password(world: World):
+    admin = world.admin()
+    anyone = world.client(token=None)
+    other = anyone.acting(token=anyone.login("admin", PASSWORD).token)
+    answer = admin.request("PUT", "/password", content={"current": PASSWORD, "new": "a new long password"})
+    assert (answer.status, answer.json()) == (200, {"sessions_ended": 1})
+    assert admin.system().claimed
+    refused(401, other.system)
+    assert world.client().system().claimed, "API tokens stay"
+    refused(401, anyone.login, "admin", PASSWORD)
+    assert anyone.login("admin", "a new long password").user == "admin"
+    assert admin.change_password("a new long password", PASSWORD) == 1
+    query = "SELECT actor, source, detail FROM audit WHERE action = 'password' ORDER BY number"
+    assert world.stored(query) == [("admin", "198.51.100.7", "password changed, other sessions ended: 1")] * 2
+
+
+def test_a_change_of_the_password_that_is_refused_says_where(world: World):
+    admin = world.admin()
+    # 403 and not 401: the session holds.
+    wrong = refused(403, admin.change_password, "not the password", "a new long password")
+    assert [fault.pointer for fault in wrong.errors] == ["/current"]
+    weak = refused(422, admin.change_password, PASSWORD, "short")
+    assert weak.errors == [Fault("/new", "the password needs at least 10 characters, any you like")]
+    assert admin.system().claimed
+    assert world.client(token=None).login("admin", PASSWORD).user == "admin"
+
+
+def test_an_api_token_cannot_change_the_password_and_is_told_who_can(world: World):
+    world.admin()
+    problem = refused(403, world.client().change_password, PASSWORD, "a new long password")
+    assert problem.detail == "An API token cannot change the password; log in, and use the session's token."
+    assert problem.errors == []
+    refused(401, world.client(token=None).change_password, PASSWORD, "a new long password")
+    assert world.client(token=None).login("admin", PASSWORD).user == "admin"
+
+
+def test_a_session_is_no_way_to_guess_the_password(world: World):
+    thief = world.admin().acting(token=world.client(token=None).login("admin", PASSWORD).token, source="203.0.113.5")
+    for _ in range(5):
+        refused(403, thief.change_password, "not the password", "a new long password")
+    assert refused(429, thief.change_password, PASSWORD, "a new long password").retry_after >= 1
+    assert world.client(token=None).login("admin", PASSWORD).user == "admin"
+
+
+def test_a_new_password_that_cannot_be_kept_is_refused(world: World, monkeypatch: pytest.MonkeyPatch):
+    from agent.storage import StoreFull
+
+    def full(*arguments, **options):
+        raise StoreFull("no space is left on the data partition")
+
+    admin = world.admin()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.controller.access._vault._disk, "transaction", full)
+        refused(507, admin.change_password, PASSWORD, "a new long password")
+    assert world.client(token=None).login("admin", PASSWORD).user == "admin"
+
+
 def test_every_change_is_in_the_audit_log_with_who_and_from_where(world: World):
     admin = world.admin()
     admin.put_farm("web", FARM, comment="why")

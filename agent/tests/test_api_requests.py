@@ -95,7 +95,12 @@ def test_every_answer_forbids_caching_and_guessing(world: World):
     ],
 )
 def test_without_a_valid_token_nothing_is_told(world: World, header: str | None):
-    for line in ("GET /api/v1/configuration", "PUT /api/v1/configuration", "DELETE /api/v1/sessions/current"):
+    for line in (
+        "GET /api/v1/configuration",
+        "PUT /api/v1/configuration",
+        "PUT /api/v1/password",
+        "DELETE /api/v1/sessions/current",
+    ):
         answer = ask(world, line, *([header] if header else []))
         assert answer.status == 401
         assert answer.problem
@@ -197,7 +202,13 @@ def test_a_compressed_body_is_never_unpacked(world: World):
 
 @pytest.mark.parametrize(
     ("path", "limit"),
-    [("sessions", 64 * 1024), ("claim", 64 * 1024), ("farms/web", 256 * 1024), ("configuration", 32 * 1024 * 1024)],
+    [
+        ("sessions", 64 * 1024),
+        ("claim", 64 * 1024),
+        ("password", 64 * 1024),
+        ("farms/web", 256 * 1024),
+        ("configuration", 32 * 1024 * 1024),
+    ],
 )
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(world: World, path: str, limit: int):
     method = "POST" if path in ("sessions", "claim") else "PUT"
@@ -258,6 +269,27 @@ def test_a_body_that_is_no_document_is_refused_with_its_faults(world: World, bod
 )
 def test_a_wrong_log_in_form_is_refused_without_echoing_secrets(world: World, body: Any, pointer: str):
     answer = ask(world, "POST /api/v1/sessions", JSON, body=json.dumps(body).encode())
+    assert answer.status == 422
+    assert pointer in [error["pointer"] for error in answer.problem["errors"]]
+    assert "x" * 30 not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ([], ""),
+        ({"new": "x" * 40}, "/current"),
+        ({"current": "x" * 40}, "/new"),
+        ({"current": 1, "new": "x" * 40}, "/current"),
+        ({"current": "x" * 40, "new": None}, "/new"),
+        ({"current": "x" * 40, "new": "x" * 1025}, "/new"),
+        ({"current": "x" * 1025, "new": "x" * 40}, "/current"),
+        ({"current": "x" * 40, "new": "\ud800" * 10}, "/new"),
+        ({"current": "x" * 40, "new": "x" * 40, "user": "admin"}, "/user"),
+    ],
+)
+def test_a_wrong_change_of_password_is_refused_without_echoing_secrets(world: World, body: Any, pointer: str):
+    answer = ask(world, "PUT /api/v1/password", BEARER, JSON, body=json.dumps(body).encode())
     assert answer.status == 422
     assert pointer in [error["pointer"] for error in answer.problem["errors"]]
     assert "x" * 30 not in answer.body.decode()
