@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.cli.commands import COMMANDS, CannotRead, Command
+from agent.cli.commands import COMMANDS, CannotRead, Command, Hidden
 from agent.cli.text import plain
 from agent.client.connection import AgentDown, Connection, Problem
 
@@ -17,14 +17,14 @@ DONE, REFUSED, DOWN = 0, 1, 3
 """Exit statuses: done, refused (faults, not found, no right), no agent; argparse has 2 for wrong arguments."""
 
 
-def add_commands(parsers: Any, *, on_console: bool) -> None:
-    """Add the commands to a parser's subparsers."""
+def add_commands(parsers: Any, *, on_console: bool, hidden: Hidden) -> None:
+    """Add the commands to a parser's subparsers; those that ask for secrets use `hidden`."""
     for command in COMMANDS:
         if command.on_console or not on_console:
             parser = parsers.add_parser(command.name, help=command.summary, description=command.summary)
             command.arguments(parser)
             add_json(parser)
-            parser.set_defaults(command=command)
+            parser.set_defaults(command=command, hidden=hidden)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +81,20 @@ def token() -> str | None:
     return given
 
 
+def typed(words: str) -> str:
+    """What is typed after `words` at the terminal that runs the command; it is not shown. Raises CannotRead."""
+    if not sys.stdin.isatty():
+        raise CannotRead("passwords are typed at a terminal; programs use the API, PUT /api/v1/password")
+    import getpass  # noqa: PLC0415  one command needs it
+
+    try:
+        return getpass.getpass(words)
+    except EOFError:
+        raise CannotRead("nothing was typed; nothing has changed") from None
+    except UnicodeError:
+        raise CannotRead("what was typed is not UTF-8; use ASCII characters, or another terminal") from None
+
+
 def _refused(arguments: argparse.Namespace, problem: Problem) -> int:
     if arguments.json:
         errors = [{"pointer": pointer, "detail": words} for pointer, words in problem.faults]
@@ -89,6 +103,7 @@ def _refused(arguments: argparse.Namespace, problem: Problem) -> int:
         return REFUSED
     hint = " SLUICE_TOKEN or SLUICE_TOKEN_FILE brings one." if problem.status == 401 and token() is None else ""
     failed(arguments, problem.detail + hint, REFUSED)
-    for line in fault_lines(problem.faults):
+    told = problem.detail.casefold()
+    for line in fault_lines(tuple(fault for fault in problem.faults if fault[1].casefold() not in told)):
         print(line, file=sys.stderr)
     return REFUSED

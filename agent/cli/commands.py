@@ -14,7 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from agent.cli.text import count, duration, moment, outline, plain, scalar, size, table
-from agent.client.connection import Connection
+from agent.client.connection import AgentDown, Connection
+
+Hidden = Callable[[str], str]
+"""Prints its argument and returns the line that is typed, without showing it. Raises CannotRead."""
 
 Run = Callable[[argparse.Namespace, Connection], Any]
 Show = Callable[[argparse.Namespace, Any], Iterator[str]]
@@ -31,10 +34,12 @@ class Command:
     show: Show
     on_console: bool = True
     """Whether the console has it, too; it has no files."""
+    asks: bool = False
+    """Whether it asks for secrets, by `arguments.hidden`."""
 
 
 class CannotRead(Exception):
-    """A file that a command names can't be read; the message says which and why."""
+    """A file that a command names, or what it asks for, can't be read; the message says which and why."""
 
 
 def read_file(name: str) -> bytes:
@@ -219,6 +224,25 @@ def _apply(arguments: argparse.Namespace, agent: Connection) -> Any:
     return agent.request("PUT", "/configuration", query=query, body=body, parent=arguments.parent).json()
 
 
+def _password(arguments: argparse.Namespace, agent: Connection) -> Any:
+    hidden: Hidden = arguments.hidden
+    current, new = hidden("Current password: "), hidden("New password: ")
+    if hidden("Repeat the new password: ") != new:
+        raise CannotRead("the two new passwords differ; nothing has changed")
+    if "\ufffd" in current + new:
+        # What stands for bytes that are no UTF-8: any other letters would do in their place, here and nowhere else.
+        raise CannotRead("the terminal does not send UTF-8; use ASCII characters, or another terminal")
+    try:
+        return agent.request("PUT", "/password", content={"current": current, "new": new}).json()
+    except AgentDown as down:
+        raise AgentDown(f"{down} The next log-in tells whether the password has changed.") from None
+
+
+def _show_password(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    del arguments
+    yield f"The password has changed; other sessions ended: {scalar(content['sessions_ended'])}."
+
+
 COMMANDS = (
     Command("status", "farms and backends as they are now", _nothing, _status, _show_status),
     Command("show", "the configuration in force", _show_arguments, _show, _show_show),
@@ -226,5 +250,6 @@ COMMANDS = (
     Command("diff", "what changed between two snapshots", _diff_arguments, _diff, _show_diff),
     Command("rollback", "put an earlier configuration in force", _rollback_arguments, _rollback, _show_made),
     Command("apply", "put a document in force", _apply_arguments, _apply, _show_made, on_console=False),
+    Command("password", "change the administrator's password", _nothing, _password, _show_password, asks=True),
 )
 """The commands, in the order of their help."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.cli.asking import add_commands, ask
-from agent.cli.commands import Command
+from agent.cli.commands import CannotRead, Command, Hidden
 from agent.cli.terminal import Hangup, Terminal, TimeIsUp
 from agent.cli.text import plain
 from agent.client.connection import AgentDown, Answer, Connection, Problem
@@ -18,7 +18,7 @@ POLL = 3.0
 """Seconds between two looks at what the banner shows."""
 
 LOGIN_SECONDS = 60.0
-"""How long the log-in waits for a name or a password."""
+"""How long it waits for a name or a password."""
 
 IDLE_SECONDS = 600.0
 """How long a session may rest before it is ended."""
@@ -96,7 +96,7 @@ class Console:
         return _Session(token=answer["token"])
 
     def _converse(self, session: _Session) -> None:
-        parser = _parser()
+        parser = _parser(self._hidden)
         try:
             while not session.ended:
                 line = self._terminal.ask(PROMPT, self._idle)
@@ -129,6 +129,16 @@ class Console:
             ask(command, given, session)
         except OSError:
             raise Hangup from None
+        finally:
+            if command.asks:
+                # What was typed ahead may be secret: it must not become a command, which is shown.
+                self._terminal.discard()
+
+    def _hidden(self, words: str) -> str:
+        try:
+            return self._terminal.ask(words, LOGIN_SECONDS, hidden=True)
+        except TimeIsUp:
+            raise CannotRead(f"nothing was typed for {LOGIN_SECONDS:g} seconds; nothing has changed") from None
 
 
 def banner(content: Mapping[str, Any]) -> Iterator[str]:
@@ -150,10 +160,10 @@ def banner(content: Mapping[str, Any]) -> Iterator[str]:
         yield "Press Enter to log in."
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(hidden: Hidden) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="", usage="COMMAND [ARGUMENTS]", add_help=True)
     parsers = parser.add_subparsers(metavar="COMMAND", required=True, prog="")
-    add_commands(parsers, on_console=True)
+    add_commands(parsers, on_console=True, hidden=hidden)
     parsers.add_parser("help", help="this help; `help COMMAND` for a command's arguments")
     parsers.add_parser("exit", help="log out")
     return parser

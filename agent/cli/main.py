@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from agent.cli.asking import DONE, REFUSED, add_commands, add_json, ask, failed, token
+from agent.cli.asking import DONE, REFUSED, add_commands, add_json, ask, failed, token, typed
 from agent.cli.commands import CannotRead, Command
 from agent.client.connection import Connection
 
@@ -55,7 +55,7 @@ def _parser(*, with_serve: bool) -> argparse.ArgumentParser:
     )
     parser.set_defaults(json=False)
     parsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_commands(parsers, on_console=False)
+    add_commands(parsers, on_console=False, hidden=typed)
 
     words = "what the kernel would hold for a document, as a script that `nft -f` loads; needs no agent and no root"
     compiling = parsers.add_parser("compile", help=words, description=words)

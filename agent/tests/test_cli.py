@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command line, against a real agent and without one."""
 
+import contextlib
 import io
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import pytest
 
 from agent.cli import main
 from agent.cli.text import count, duration, outline, plain, size, table
-from agent.tests.api_world import FARM, TOKEN, World, running
+from agent.tests.api_world import FARM, PASSWORD, TOKEN, World, running
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,6 +130,64 @@ def test_without_a_token_it_says_how_to_give_one(
     monkeypatch.setenv("SLUICE_TOKEN_FILE", str(tmp_path / "none"))
     assert main(["status"]) == 1
     assert "can't read the token" in capsys.readouterr().err
+
+
+def at_a_terminal(*arguments: str, typed: bytes, **environment: str) -> tuple[int, str, str]:
+    """Exit status, what the terminal shows, and standard output of a command in front of which somebody sits."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment},
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        for line in typed.splitlines(keepends=True):
+            # A prompt ends with a space; what is typed before it would be thrown away.
+            while not shown.endswith(b": "):
+                shown += os.read(ours, 4096)
+            os.write(ours, line)
+            shown += b"|"
+        out = process.stdout.read().decode()
+        with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+            while more := os.read(ours, 4096):
+                shown += more
+        os.close(ours)
+        return process.wait(60), shown.decode(), out
+
+
+def test_the_password_is_changed_at_a_terminal_with_a_session(world: World):
+    token = world.admin().token or ""
+    new = "a new long password"
+    environment = {"SLUICE_SOCKET": str(world.socket), "SLUICE_TOKEN": token}
+    typed = f"{PASSWORD}\n{new}\n{new}\n".encode()
+    status, shown, out = at_a_terminal("password", "--json", typed=typed, **environment)
+    assert (status, json.loads(out)) == (0, {"sessions_ended": 0})
+    assert PASSWORD not in shown
+    assert new not in shown
+    assert world.client(token=None).login("admin", new).user == "admin"
+    # The old one, and the end of input in the middle.
+    status, shown, out = at_a_terminal("password", typed=typed, **environment)
+    assert (status, out) == (1, "")
+    assert shown.count("This is not the current password.") == 1
+    status, shown, _ = at_a_terminal("password", typed=b"x\n\x04", **environment)
+    assert status == 1
+    assert "nothing was typed; nothing has changed" in shown
+
+
+def test_the_password_is_changed_by_no_program_and_no_api_token(world: World):
+    world.admin()
+    done = run("password", SLUICE_SOCKET=str(world.socket), SLUICE_TOKEN=TOKEN)
+    assert done.returncode == 1
+    assert "PUT /api/v1/password" in done.stderr
+    typed = f"{PASSWORD}\n{PASSWORD}\n{PASSWORD}\n".encode()
+    status, shown, _ = at_a_terminal("password", typed=typed, SLUICE_SOCKET=str(world.socket), SLUICE_TOKEN=TOKEN)
+    assert status == 1
+    assert "An API token cannot change the password; log in, and use the session's token." in shown
 
 
 def test_no_agent_is_told_in_words(tmp_path: Path):

@@ -16,6 +16,7 @@ from time import monotonic
 import pytest
 
 from agent.cli.console import banner
+from agent.client import Problem
 from agent.tests.api_world import FARM, PASSWORD, World, running
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,97 @@ def test_log_in_commands_and_log_out(world: World):
     assert world.stored("SELECT source FROM sessions") == [("198.51.100.7",)]
 
 
+def change_password(screen: Screen, current: str, new: str, repeat: str) -> str:
+    """What is shown from the command to the next prompt."""
+    screen.type("password\n")
+    screen.wait_for("Current password: ")
+    screen.type(current + "\n")
+    screen.wait_for("New password: ")
+    screen.type(new + "\n")
+    screen.wait_for("Repeat the new password: ")
+    screen.type(repeat + "\n")
+    return screen.wait_for("sluice> ")
+
+
+def test_the_password_is_changed_without_showing_it(world: World):
+    admin = world.admin()
+    new = "a new long p\u00e4ssword"
+    with console(world.socket) as screen:
+        screen.wait_for("Press Enter")
+        screen.log_in()
+        screen.wait_for("sluice> ")
+        shown = change_password(screen, PASSWORD, new, new)
+        assert "The password has changed; other sessions ended: 1." in shown
+        assert new not in shown
+        with pytest.raises(Problem):
+            admin.system()
+        screen.type("status\n")
+        assert "There are no farms." in screen.wait_for("\r\nsluice> ")
+        screen.type("exit\n")
+        screen.wait_for("Press Enter")
+        screen.log_in()
+        assert "wrong" in screen.wait_for("Press Enter")
+        screen.log_in(new)
+        screen.wait_for("sluice> ")
+    query = "SELECT actor, source FROM audit WHERE action = 'password'"
+    assert world.stored(query) == [("admin", "console")]
+    assert world.client(token=None).login("admin", new).user == "admin"
+
+
+def test_a_password_that_is_not_changed_says_why(world: World):
+    world.admin()
+    new = "a new long password"
+    with console(world.socket) as screen:
+        screen.wait_for("Press Enter")
+        screen.log_in()
+        screen.wait_for("sluice> ")
+        for current, first, second, words in (
+            (PASSWORD, new, new + "x", "the two new passwords differ; nothing has changed"),
+            ("not the password", new, new, "This is not the current password."),
+            (PASSWORD, "short", "short", "at least 10 characters"),
+        ):
+            shown = change_password(screen, current, first, second)
+            assert words in shown
+            assert shown.count("current password") <= 1, "a fault is told once"
+        screen.type("status\n")
+        assert "There are no farms." in screen.wait_for("\r\nsluice> ")
+    assert world.client(token=None).login("admin", PASSWORD).user == "admin"
+
+
+def test_a_terminal_that_sends_no_utf8_sets_no_password(world: World):
+    world.admin()
+    with console(world.socket) as screen:
+        screen.wait_for("Press Enter")
+        screen.log_in()
+        screen.wait_for("sluice> ")
+        screen.type("password\n")
+        screen.wait_for("Current password: ")
+        screen.type(PASSWORD + "\n")
+        for words in ("New password: ", "Repeat the new password: "):
+            screen.wait_for(words)
+            os.write(screen._terminal, "a new long p\u00e4ssword\n".encode("latin-1"))
+        assert "does not send UTF-8" in screen.wait_for("sluice> ")
+    assert world.client(token=None).login("admin", PASSWORD).user == "admin"
+
+
+def test_what_is_typed_ahead_of_a_password_command_is_never_shown_nor_run(world: World):
+    world.admin()
+    with console(world.socket) as screen:
+        screen.wait_for("Press Enter")
+        screen.log_in()
+        screen.wait_for("sluice> ")
+        screen.type("password\n")
+        screen.wait_for("Current password: ")
+        # A line too much, as when somebody pastes them.
+        screen.type("typed one\ntyped two\ntyped three\ntyped four\n")
+        shown = screen.wait_for("sluice> ")
+        screen.type("exit\n")
+        shown += screen.wait_for("Press Enter")
+        assert "differ" in shown
+        assert "typed" not in shown
+        assert "invalid choice" not in shown
+
+
 def test_mistakes_at_the_prompt_are_told_and_harm_nothing(world: World):
     world.admin()
     with console(world.socket) as screen:
@@ -138,6 +230,8 @@ def test_mistakes_at_the_prompt_are_told_and_harm_nothing(world: World):
             ("serve", "invalid choice"),
             ("help", "rollback"),
             ("help rollback", "--comment"),
+            ("help password", "change the administrator's password"),
+            ("password now", "unrecognized arguments"),
             ("\x03\x1a\x04", "."),
             ("", ""),
         ):
