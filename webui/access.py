@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Claiming the appliance, logging in and out."""
+"""Claiming the appliance, logging in and out, and the account with its password."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from flask import Blueprint, abort, flash, redirect, render_template, request, session, url_for
@@ -10,6 +10,7 @@ from wtforms import Field, HiddenField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length, ValidationError
 
 from agent.client import AgentDown, Problem
+from agent.model.answers import MIN_PASSWORD
 from webui.csrf import EXPIRED, SafeForm
 from webui.figures import duration
 from webui.security import local
@@ -18,7 +19,7 @@ from webui.session import agent, begin, token
 blueprint = Blueprint("access", __name__)
 
 MAX_PASSWORD = 1024
-SETUP, LOGIN = "access/setup.html", "access/login.html"
+SETUP, LOGIN, ACCOUNT = "access/setup.html", "access/login.html", "access/account.html"
 
 Answer = str | tuple[str, int] | tuple[str, int, dict[str, str]] | Response
 
@@ -44,6 +45,31 @@ class LoginForm(SafeForm):
     user = StringField("User", [InputRequired("Type your user name."), Length(max=64)], default="admin")
     password = PasswordField("Password", [InputRequired("Type your password."), Length(max=MAX_PASSWORD)])
     next = HiddenField()
+
+
+class PasswordForm(SafeForm):
+    """Asks for the current password and for another one, twice."""
+
+    current = PasswordField(
+        "Current password",
+        [InputRequired("Type your current password."), Length(max=MAX_PASSWORD, message="is too long")],
+    )
+    new = PasswordField(
+        "New password",
+        [InputRequired("Choose a new password."), Length(max=MAX_PASSWORD, message="is too long")],
+        description=f"At least {MIN_PASSWORD} characters, any you like.",
+    )
+    repeat = PasswordField("Repeat the new password")
+
+    def validate_repeat(self, field: Field) -> None:
+        """Catch a slip of the hand: there is no other way in."""
+        if field.data != self.new.data:
+            raise ValidationError("The two new passwords differ.")
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """Every fault at a field: the field's id, its label, the words."""
+        for field in (self.current, self.new, self.repeat):
+            yield from ((field.id, field.label.text, words) for words in field.errors)
 
 
 @blueprint.route("/setup", methods=["GET", "POST"])
@@ -111,6 +137,40 @@ def logout() -> Response:
     return redirect(url_for("access.login"), 303)
 
 
+@blueprint.get("/account")
+def account() -> Answer:
+    """Who is logged in, and a form to change the password."""
+    return render_template(ACCOUNT, form=PasswordForm(), top=[])
+
+
+@blueprint.post("/account")
+def change_password() -> Answer:
+    """Change the password; every other session ends, this one goes on."""
+    form = PasswordForm(request.form)
+    if not form.validate():
+        return _again(ACCOUNT, form, _expired(form), 400 if form.expired() else 422)
+    try:
+        ended = agent().change_password(str(form.current.data), str(form.new.data))
+    except Problem as problem:
+        return _change_refused(form, problem)
+    except AgentDown as error:
+        # It may have been changed before the answer was lost.
+        words = f"The agent does not answer. {error} The next log-in tells whether the password has changed."
+        return _again(ACCOUNT, form, [words], 503)
+    others = {0: "There was no other session.", 1: "One other session has ended."}
+    flash(f"The password has changed. {others.get(ended, f'{ended} other sessions have ended.')}", "good")
+    return redirect(url_for("access.account"), 303)
+
+
+def _change_refused(form: PasswordForm, problem: Problem) -> Answer:
+    if problem.status == 401:
+        raise problem
+    if problem.status == 429:
+        return _throttled(ACCOUNT, form, problem)
+    top = _place({"/current": form.current, "/new": form.new}, problem)
+    return _again(ACCOUNT, form, top, problem.status)
+
+
 def _setup_refused(form: ClaimForm, problem: Problem) -> Answer:
     if problem.status == 409:
         return redirect(url_for("access.login"), 303)
@@ -119,16 +179,20 @@ def _setup_refused(form: ClaimForm, problem: Problem) -> Answer:
     if problem.status == 403:
         form.code.errors = ["This is not the code that the console shows. It has not changed; type it again."]
         return _again(SETUP, form, [], 403)
+    top = _place({"/code": form.code, "/password": form.password}, problem)
+    return _again(SETUP, form, top, problem.status)
+
+
+def _place(fields: Mapping[str, Field], problem: Problem) -> list[str]:
+    """Give each fault to its field, by its pointer. What belongs to no field is returned, in words."""
     top = []
     for fault in problem.errors:
-        field = {"/code": form.code, "/password": form.password}.get(fault.pointer)
+        field = fields.get(fault.pointer)
         if field is None:
             top.append(fault.message)
         else:
             field.errors = [*field.errors, fault.message]
-    if not problem.errors:
-        top.append(problem.detail)
-    return _again(SETUP, form, top, problem.status)
+    return top if problem.errors else [problem.detail]
 
 
 def _throttled(template: str, form: SafeForm, problem: Problem) -> Answer:

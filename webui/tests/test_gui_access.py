@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Claim, log in, log out, and who gets in."""
+"""Claim, log in, log out, change the password, and who gets in."""
 
 import pytest
 from gui_agent import PASSWORD
@@ -123,3 +123,103 @@ def test_nobody_is_sent_elsewhere_after_logging_in(stranger, target):
     answer = stranger.raw("POST", "/login", data={"csrf": csrf, "user": "admin", "password": PASSWORD, "next": target})
     assert answer.status_code == 303
     assert answer.headers["Location"] == "/"
+
+
+NEW_PASSWORD = "a battery of staples"
+
+
+def change(browser, current, new, repeat=None):
+    """Send the form of the account's page."""
+    browser.open("/account")
+    return browser.fill({"current": current, "new": new, "repeat": new if repeat is None else repeat})
+
+
+def test_the_password_is_changed_on_the_page_of_the_account(fresh_agent, gui):
+    app = gui(fresh_agent.claimed())
+    browser, elsewhere = Browser(app), Browser(app)
+    for one in (browser, elsewhere):
+        one.log_in(PASSWORD)
+    elsewhere.open("/farms")
+    link = browser.page.one(class_="who").one("a", href="/account")
+    assert link.attributes["aria-label"] == "Account: admin"
+    page = browser.open("/account")
+    assert page.one(class_="who").one("a").attributes["aria-current"] == "page"
+    assert page.one("main").one("strong").text == "admin"
+
+    # The one of the claim, and `elsewhere`.
+    page = browser.fill({"current": PASSWORD, "new": NEW_PASSWORD, "repeat": NEW_PASSWORD})
+    assert (browser.path, browser.status) == ("/account", 200)
+    assert page.one(role="status").text == "The password has changed. 2 other sessions have ended."
+    assert not browser.open("/account").all(role="status"), "told once"
+    elsewhere.open("/farms")
+    assert elsewhere.path == "/login"
+    elsewhere.fill({"user": "admin", "password": PASSWORD})
+    assert elsewhere.status == 401
+    elsewhere.fill({"user": "admin", "password": NEW_PASSWORD})
+    assert elsewhere.path == "/farms"
+
+    page = change(browser, NEW_PASSWORD, PASSWORD)
+    assert "One other session has ended." in page.one(role="status").text
+    page = change(browser, PASSWORD, NEW_PASSWORD)
+    assert "There was no other session." in page.one(role="status").text
+
+
+def test_faults_of_a_change_stand_at_their_fields_and_nothing_changes(fresh_agent, gui):
+    browser = Browser(gui(fresh_agent.claimed()))
+    browser.log_in(PASSWORD)
+    seen = []
+    for current, new, repeat, status, faults in (
+        ("", "", "", 422, {"current": "Type your current password.", "new": "Choose a new password."}),
+        (PASSWORD, NEW_PASSWORD, PASSWORD, 422, {"repeat": "The two new passwords differ."}),
+        (PASSWORD, "short", "short", 422, {"new": "the password needs at least 10 characters, any you like"}),
+        (PASSWORD, "\N{KEY}" * 65, None, 422, {"new": "the password may take at most 256 bytes"}),
+        (PASSWORD, "x" * 1025, None, 422, {"new": "is too long"}),
+        ("x" * 1025, NEW_PASSWORD, None, 422, {"current": "is too long"}),
+        ("wrong", NEW_PASSWORD, None, 403, {"current": "this is not the current password"}),
+    ):
+        page = change(browser, current, new, repeat)
+        assert browser.status == status
+        assert browser.faults() == faults
+        links = page.one(id="faults").all("a")
+        assert [link.attributes["href"] for link in links] == [f"#{name}" for name in faults]
+        seen += [str(node.attributes) for node in page.walk()]
+    for secret in (PASSWORD, NEW_PASSWORD):
+        assert not any(secret in text for text in seen), "no page repeats a password"
+    assert "At least 10 characters" in browser.page.one(id="new-help").text
+    assert Client(fresh_agent.socket).login("admin", PASSWORD).user == "admin"
+
+
+def test_guesses_of_the_current_password_have_to_wait(fresh_agent, gui):
+    browser = Browser(gui(fresh_agent.claimed()))
+    browser.log_in(PASSWORD)
+    for _ in range(5):
+        change(browser, "guess", NEW_PASSWORD)
+        assert browser.status == 403
+    page = change(browser, PASSWORD, NEW_PASSWORD)
+    assert browser.status == 429
+    assert int(browser.headers["Retry-After"]) > 0
+    assert "There were too many tries. Wait" in page.text
+    browser.open("/farms")
+    assert browser.path == "/farms", "still logged in"
+
+
+def test_the_account_is_for_those_who_are_logged_in(stranger, app, shared_agent):
+    stranger.open("/account")
+    assert stranger.path == "/login"
+    browser = Browser(app)
+    browser.log_in(PASSWORD)
+    browser.open("/account")
+    Client(shared_agent.socket, token=browser.token).logout()
+    browser.fill({"current": PASSWORD, "new": NEW_PASSWORD, "repeat": NEW_PASSWORD})
+    assert browser.path == "/login", "the session had ended"
+    assert Client(shared_agent.socket).login("admin", PASSWORD).user == "admin"
+
+
+def test_without_an_agent_the_account_says_what_is_not_known(fresh_agent, gui):
+    browser = Browser(gui(fresh_agent.claimed()))
+    browser.log_in(PASSWORD)
+    browser.open("/account")
+    fresh_agent.kill()
+    page = browser.fill({"current": PASSWORD, "new": NEW_PASSWORD, "repeat": NEW_PASSWORD})
+    assert browser.status == 503
+    assert "The next log-in tells whether the password has changed." in page.one(id="faults").text

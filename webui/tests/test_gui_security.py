@@ -10,7 +10,17 @@ from gui_browser import Browser
 from webui import create_app
 from webui.settings import NoKey, session_key
 
-PAGES = ["/", "/farms", "/farms/new", "/snapshots", "/snapshots/1", "/snapshots/1/rollback", "/system", "/nothing"]
+PAGES = [
+    "/",
+    "/farms",
+    "/farms/new",
+    "/snapshots",
+    "/snapshots/1",
+    "/snapshots/1/rollback",
+    "/system",
+    "/account",
+    "/nothing",
+]
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/login", "/static/css/sluice.css"])
@@ -62,7 +72,9 @@ def test_cookies_are_for_this_host_and_for_the_server_only(stranger):
     assert "Domain" not in cookie
 
 
-@pytest.mark.parametrize("path", ["/farms/new", "/farms/x/delete", "/snapshots/1/rollback", "/logout", "/theme"])
+@pytest.mark.parametrize(
+    "path", ["/farms/new", "/farms/x/delete", "/snapshots/1/rollback", "/account", "/logout", "/theme"]
+)
 @pytest.mark.parametrize("token", [None, "", "guess", "gu\u00eass"])
 def test_a_form_without_the_right_token_changes_nothing(browser, shared_agent, path, token):
     client = shared_agent.client()
