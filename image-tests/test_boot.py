@@ -10,6 +10,7 @@ from lab.host import BUILD
 from lab.laboratory import Laboratory, factory_credentials
 
 SCREENSHOTS = BUILD / "screenshots"
+NEW_PASSWORD = "another battery staple"
 
 
 def test_a_box_that_was_told_only_its_name_asks_dhcp_and_shows_its_claim_code(lab: Laboratory) -> None:
@@ -52,6 +53,7 @@ def test_a_provisioned_box_serves_without_a_hand_laid_on_it(lab: Laboratory) -> 
     certificate = ssl.get_server_certificate((ADDRESS, 443))
     assert "BEGIN CERTIFICATE" in certificate
     box.log_in()
+    box.must("PUT", "/api/v1/password", {"current": PASSWORD, "new": NEW_PASSWORD})
 
     # A power cut, and on again without any credential: what counts is on the disk.
     snapshot = box.snapshot()
@@ -63,7 +65,8 @@ def test_a_provisioned_box_serves_without_a_hand_laid_on_it(lab: Laboratory) -> 
     box.token = ""
     box.start()
     box.wait_ready(BOOT_SECONDS)
-    box.log_in()
+    assert box.api("POST", "/api/v1/sessions", {"user": "admin", "password": PASSWORD}).status == 401
+    box.log_in(NEW_PASSWORD)
 
     assert box.snapshot() == snapshot + 1
     assert box.must("GET", "/api/v1/farms/shop")["backends"]["web1"]["weight"] == 3

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A box that nobody owns can be taken by whoever stands before its console, and by nobody else."""
 
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
 from lab.appliance import ADDRESS, PASSWORD, Appliance
 from lab.browser import Window
 from lab.gui import Gui
@@ -61,3 +66,28 @@ def test_a_wrong_password_is_refused_and_soon_throttled(claimed: Appliance) -> N
 
     assert statuses[0] == 401
     assert statuses[-1] == 429, statuses
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
+def test_the_administrator_changes_the_password(
+    claimed: Appliance, open_window: Callable[..., Window], *, scripts: bool
+) -> None:
+    window = open_window(scripts=scripts)
+    for status in (401, 403):
+        window.expect_refusal(status)
+    gui = Gui(window.page)
+    gui.log_in()
+    gui.change_password("not the password", "another battery staple")
+    assert gui.faults_of(window.page.get_by_label("Current password")) == ["this is not the current password"]
+    assert claimed.api("GET", "/api/v1/state").status == 200, "nothing has changed yet"
+
+    gui.change_password(PASSWORD, "another battery staple")
+
+    gui.note("The password has changed. One other session has ended.")
+    assert claimed.api("GET", "/api/v1/state").status == 401, "the session that was begun elsewhere has ended"
+    gui.log_out()
+    gui.log_in()
+    expect(window.page.get_by_role("alert")).to_contain_text("The user name or the password is wrong.")
+    gui.log_in("another battery staple")
+    gui.heading("Dashboard")
+    claimed.log_in("another battery staple")

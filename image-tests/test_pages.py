@@ -22,6 +22,7 @@ PAGES = {
     "snapshots": ("/snapshots", "Snapshots"),
     "snapshot": ("/snapshots/2", "Snapshot 2"),
     "system": ("/system", "System"),
+    "account": ("/account", "Account"),
 }
 
 

@@ -40,6 +40,15 @@ class Gui:
         self.page.get_by_role("button", name="Log out").click()
         self.heading("Log in")
 
+    def change_password(self, current: str, new: str) -> None:
+        """Go to the account's page, fill in its form and send it."""
+        self.page.get_by_role("link", name="Account").click()
+        self.heading("Account")
+        self.page.get_by_label("Current password").fill(current)
+        self.page.get_by_label("New password", exact=True).fill(new)
+        self.page.get_by_label("Repeat the new password").fill(new)
+        self.page.get_by_role("button", name="Change password").click()
+
     def heading(self, words: str) -> None:
         """Wait for the page with this heading."""
         expect(self.page.get_by_role("heading", level=1, name=words, exact=True)).to_be_visible()
