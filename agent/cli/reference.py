@@ -42,10 +42,11 @@ _EXAMPLE = {
 _RULES = """\
 ## Rules that concern more than one field
 
-- A farm may have IPv4 and IPv6 addresses. Each family is balanced by itself over the backends of that family, which it needs: the
-  two are not translated into each other.
+- A farm may have IPv4 and IPv6 addresses. Each family is balanced by itself over the backends of that family, which
+  it needs: the two are not translated into each other.
 - An address, protocol and port belong to one enabled farm. The ports of a farm do not overlap.
-- Where the protocol is `all`, it stands alone, `ports` is `["all"]`, and backends have no `port`. No address of a link can be taken so.
+- Where the protocol is `all`, it stands alone, `ports` is `["all"]`, and backends have no `port`. No address of a link
+  can be taken so.
 - A backend's address is no virtual address, and a farm names the same server and port once.
 - A check's timeout is at most its interval. A check names its port where the farm does not serve TCP, or begins
   with a range and a backend has no port of its own.

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agent.dataplane.pool import Picker, Pool, fits
+from agent.dataplane.pool import HashPicker, Picker, Pool, fits
 from agent.model import Configuration, Family, Farm
 
 LAST_MARK = 0xFFFFFF
@@ -40,7 +40,7 @@ class SideNumbers:
     """The numbers of one side of a farm. `picker` is None while no backend was ever usable."""
 
     mark: int
-    picker: Picker | None
+    picker: Picker | HashPicker | None
     backends: Mapping[BackendKey, int]
 
 
@@ -66,20 +66,19 @@ def assign(
     """
     farm_marks = _Marks(previous.next_farm, (numbers.mark for numbers in previous.sides.values()))
     backend_marks: _Marks | None = None
-    kept: dict[Side, Picker | None] = {}
+    kept: dict[Side, Picker] = {}
     for side in sorted(farms):
         numbers = previous.sides.get(side)
-        usable = weights[side].values()
-        if numbers and (side in unchanged or not usable or (numbers.picker and fits(numbers.picker, usable))):
-            kept[side] = numbers.picker
-    pool = Pool(picker for picker in kept.values() if picker)
+        held = numbers.picker if numbers else None
+        if isinstance(held, Picker) and farms[side].scheduler != "source-hash":
+            usable = weights[side].values()
+            if side in unchanged or not usable or fits(held, usable):
+                kept[side] = held
+    pool = Pool(kept.values())
     result: dict[Side, SideNumbers] = {}
     for side in sorted(farms):
         before = previous.sides.get(side)
-        picker = kept.get(side)
-        usable = weights[side].values()
-        if usable and (picker is None or picker.kind == "random"):
-            picker = (picker and pool.turn(usable)) or picker or pool.choose(usable)
+        picker = _picker(side, farms[side], weights[side].values(), kept.get(side), pool)
         if before and side in unchanged:
             result[side] = before if picker == before.picker else SideNumbers(before.mark, picker, before.backends)
             continue
@@ -94,6 +93,18 @@ def assign(
         result[side] = before if before and same else SideNumbers(mark, picker, marks)
     next_backend = backend_marks.next if backend_marks else previous.next_backend
     return Assignment(result, farm_marks.next, next_backend)
+
+
+def _picker(
+    side: Side, farm: Farm, usable: Collection[int], kept: Picker | None, pool: Pool
+) -> Picker | HashPicker | None:
+    if farm.scheduler == "source-hash":
+        way = farm.source_hash
+        prefix = way.prefix4 if side.family == 4 else way.prefix6
+        return HashPicker(side.family, farm.hash_buckets(side.family), prefix, way.port)
+    if usable and (kept is None or kept.kind == "random"):
+        return (kept and pool.turn(usable)) or kept or pool.choose(usable)
+    return kept
 
 
 def _backends(side: Side, farm: Farm, before: SideNumbers | None, marks: "_Marks") -> dict[BackendKey, int]:

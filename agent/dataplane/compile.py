@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From a document and the effective weights to a Ruleset: pure, and a farm's change costs that farm only."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
-from agent.dataplane import buckets
+from agent.dataplane import buckets, consistent
 from agent.dataplane.assignment import Assignment, Side, SideNumbers, assign, backend_keys, sides
+from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import Element, Elements, Part, Ruleset
 from agent.model import Configuration, Farm, PortRange
 
@@ -37,7 +39,7 @@ def compile_ruleset(
         numbers = assignment.sides[side]
         reuse = side in unchanged and parts[side].numbers is numbers
         result[side] = parts[side] if reuse else _compile_side(side, farm, wanted[side], numbers)
-    return Ruleset(result, _common(config, own_addresses, assignment), assignment)
+    return Ruleset(result, _common(config, own_addresses, assignment), assignment, _hashes(result))
 
 
 def _usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
@@ -55,10 +57,10 @@ def _compile_side(side: Side, farm: Farm, weights: Mapping[str, int], numbers: S
     picker = numbers.picker
     shares: dict[str, float] = {}
     if weights and picker:
-        sequence = buckets.fill(weights, picker.size)
+        sequence = _sequence(side, farm, weights, picker)
         elements["pickers"] = {mark: (f"jump {picker.name}", str(side))}
         elements["buckets"] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
-        shares = {who: count / picker.size for who, count in buckets.counts(weights, picker.size).items()}
+        shares = {who: count / picker.size for who, count in Counter(sequence).items()}
     else:
         elements["pickers"] = {mark: (REFUSE, str(side))}
     for (backend, address, port), backend_mark in numbers.backends.items():
@@ -73,6 +75,13 @@ def _compile_side(side: Side, farm: Farm, weights: Mapping[str, int], numbers: S
         mark for backend, mark in marks.items() if farm.backends[backend].state == "enabled" and backend not in weights
     )
     return Part(farm, weights, numbers, elements, failed, shares)
+
+
+def _sequence(side: Side, farm: Farm, weights: Mapping[str, int], picker: Picker | HashPicker) -> list[str]:
+    if isinstance(picker, Picker):
+        return buckets.fill(weights, picker.size)
+    configured = {name: farm.backends[name].weight for name, *_ in backend_keys(side, farm)}
+    return consistent.fill(configured, weights.keys(), picker.size)
 
 
 def _services(side: Side, farm: Farm, mark: str) -> dict[str, dict[str, Element]]:
@@ -93,6 +102,11 @@ def _services(side: Side, farm: Farm, mark: str) -> dict[str, dict[str, Element]
 
 def _span(ports: PortRange) -> str:
     return str(ports.first) if ports.single else f"{ports.first}-{ports.last}"
+
+
+def _hashes(parts: Mapping[Side, Part]) -> frozenset[HashPicker]:
+    pickers = (part.numbers.picker for part in parts.values() if part.weights)
+    return frozenset(picker for picker in pickers if isinstance(picker, HashPicker))
 
 
 def _common(

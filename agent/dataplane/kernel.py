@@ -13,7 +13,7 @@ from agent.dataplane import conntrack, readback
 from agent.dataplane.assignment import Assignment
 from agent.dataplane.readback import TARGETS, Held
 from agent.dataplane.ruleset import Element, Elements, Ruleset
-from agent.dataplane.script import Command, delta, delta_from, fresh, text
+from agent.dataplane.script import CHAINS, Command, delta, delta_from, fresh, text
 from agent.dataplane.skeleton import ELEMENT_SETS, TABLE, VERSION
 
 _log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class Kernel:
         elements: dict[str, dict[str, Element]] = {}
         for set_name in ELEMENT_SETS:
             elements[set_name] = {held.key: held.element for held in self._elements(set_name)}
+        elements[CHAINS] = readback.chains(self._ask(f"list chains {TABLE.split()[0]}"))
         numbers = readback.assignment(elements)
         if numbers is not None and readback.comment(listing) == VERSION:
             self._known = elements
@@ -194,7 +195,11 @@ class Kernel:
     def _list(self, set_name: str) -> dict[str, Any] | None:
         """The JSON of one set; None where there is no such set. Raises OSError for any other reason."""
         kind = "set" if set_name in ("masqueraded", "traffic", "virtual4", "virtual6") else "map"
-        code, output, error = self._context().cmd(f"list {kind} {TABLE} {set_name}")
+        return self._ask(f"list {kind} {TABLE} {set_name}")
+
+    def _ask(self, question: str) -> dict[str, Any] | None:
+        """The JSON that answers a command; None where it asks for what is not there. Raises OSError otherwise."""
+        code, output, error = self._context().cmd(question)
         if code == 0:
             answer: dict[str, Any] = json.loads(output)
             return answer

@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pickers: permanent one-rule chains that choose a bucket.
+"""The pickers: one-rule chains that choose a bucket. They are never changed while a farm has them.
 
 A `turn` picker has a counter (`numgen inc`) and serves one farm at a time, so that no other farm's traffic disturbs
 the turn. There are several for each small number of buckets, one or a few for the larger. Where they are used up,
 farms get a `random` picker (`numgen random`), which any number of them share: their shares hold on average, and do so
 even when one farm's connections follow another's in a pattern, which a shared counter would turn into a bias.
+
+A `hash` picker chooses by the client's address. Any number of farms share it; since there are more ways to hash than
+any appliance needs, such a chain comes with the first farm that wants it and goes with the last.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from agent.dataplane import buckets
+from agent.model import Family
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,45 @@ class Picker:
     def shared(self) -> bool:
         """Whether several farms may have it at a time. One bucket needs no turn."""
         return self.kind == "random" or self.size == 1
+
+
+_SEED = 0x5155_1CE5
+"""The hash is the same on every appliance and after every start: so a client keeps its backend."""
+
+_HASH_NAME = re.compile(r"hash([46])_([0-9]{1,5})_([0-9]{1,3})(_port)?")
+
+
+@dataclass(frozen=True)
+class HashPicker:
+    """Chooses among `size` buckets by the first `prefix` bits of the client's address, and its port if `port`."""
+
+    family: Family
+    size: int
+    prefix: int
+    port: bool
+
+    @property
+    def name(self) -> str:
+        """The name of its chain."""
+        return f"hash{self.family}_{self.size}_{self.prefix}{'_port' if self.port else ''}"
+
+    @property
+    def rule(self) -> str:
+        """The rule of its chain."""
+        source, bits, address = ("ip saddr", 32, IPv4Address) if self.family == 4 else ("ip6 saddr", 128, IPv6Address)
+        if self.prefix < bits:
+            source += f" and {address((1 << bits) - (1 << bits - self.prefix))}"
+        if self.port:
+            source += " . th sport"
+        return f"ct mark set meta mark . jhash {source} mod {self.size} seed {_SEED:#x} map @buckets"
+
+
+def picker_of(chain: str) -> "Picker | HashPicker | None":
+    """The picker whose chain has this name; None for any other name."""
+    match = _HASH_NAME.fullmatch(chain)
+    if match:
+        return HashPicker(4 if match[1] == "4" else 6, int(match[2]), int(match[3]), bool(match[4]))
+    return BY_NAME.get(chain)
 
 
 # How many farms can have a turn of their own, by number of buckets. A size also serves its divisors.
@@ -92,8 +137,10 @@ def fits(picker: Picker, weights: Iterable[int]) -> bool:
     return picker.size in sizes if sizes else picker.size == buckets.coarse_size(positive)
 
 
-def is_exact(picker: Picker, weights: Iterable[int]) -> bool:
-    """Whether `picker` gives these weights in exact turn."""
+def is_exact(picker: Picker | HashPicker, weights: Iterable[int]) -> bool:
+    """Whether `picker` gives these weights undisturbed by other farms: in exact turn, or by hash."""
+    if isinstance(picker, HashPicker):
+        return True
     length = buckets.cycle(weights)
     return length == 1 or (picker.kind == "turn" and length > 0 and picker.size % length == 0)
 

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
-from agent.dataplane.pool import BY_NAME
+from agent.dataplane.pool import HashPicker, picker_of
 from agent.dataplane.ruleset import Element, Elements
 from agent.model import Family
 
@@ -47,6 +47,13 @@ def comment(listing: dict[str, Any]) -> str:
     return next((str(content.get("comment", "")) for content in _sets(listing)), "")
 
 
+def chains(listing: dict[str, Any] | None) -> dict[str, Element]:
+    """The chains of hash pickers in the answer to `list chains`, as elements of a set."""
+    found = (item.get("chain", {}) for item in (listing or {}).get("nftables", []))
+    names = {chain["name"] for chain in found if chain.get("table") == "sluice"}
+    return {name: ("", "") for name in sorted(names) if isinstance(picker_of(name), HashPicker)}
+
+
 def assignment(elements: Elements) -> Assignment | None:
     """The numbers that these elements carry; None if they make no sense, such as those of another software."""
     try:
@@ -58,7 +65,7 @@ def assignment(elements: Elements) -> Assignment | None:
                 address, _, port = value.partition(" . ")
                 backends[Side(farm, family)][backend, address, int(port) if port else None] = int(key)
         sides = {
-            side: SideNumbers(mark, BY_NAME.get(verdict.split()[1]), backends[side])
+            side: SideNumbers(mark, picker_of(verdict.split()[1]), backends[side])
             for side, (mark, verdict) in pickers.items()
         }
         return Assignment(sides, int(elements["numbers"]["1"][0]), int(elements["numbers"]["2"][0]))

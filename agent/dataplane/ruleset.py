@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.dataplane.assignment import Assignment, Side, SideNumbers
-from agent.dataplane.pool import is_exact
+from agent.dataplane.pool import HashPicker, is_exact
 from agent.model import Family, Farm
 
 Element = tuple[str, str]
@@ -36,6 +36,8 @@ class Ruleset:
     common: Elements
     """The elements that belong to no single farm."""
     assignment: Assignment
+    hashes: frozenset[HashPicker] = frozenset()
+    """The pickers that are not of the pool: their chains come and go with those who want them."""
     _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def exact_turn(self, farm: str) -> bool:

@@ -4,8 +4,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from agent.dataplane.pool import HashPicker
 from agent.dataplane.ruleset import Element, Elements, Ruleset
 from agent.dataplane.skeleton import SKELETON, TABLE
+
+CHAINS = "chains"
+"""The chains that come and go, where elements are told by set."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Command:
 def script(ruleset: Ruleset) -> str:
     """A script for `nft -f`: the kernel then holds this ruleset, whatever `table inet sluice` held before."""
     lines = ["# What Sluice has the kernel hold. Load it with: nft -f FILE", SKELETON]
+    lines.extend(command.text for command in _chains(ruleset.hashes))
     for farm, elements in ruleset.pieces():
         lines.append(f"# farm {farm}" if farm else "# all farms")
         lines.extend(command.text for command in _adds(farm, elements))
@@ -29,7 +34,11 @@ def script(ruleset: Ruleset) -> str:
 def fresh(ruleset: Ruleset) -> list[Command]:
     """The commands that replace the whole table."""
     start = [Command(line, None, "") for line in SKELETON.splitlines()]
-    return start + [command for farm, elements in ruleset.pieces() for command in _adds(farm, elements)]
+    return (
+        start
+        + _chains(ruleset.hashes)
+        + [command for farm, elements in ruleset.pieces() for command in _adds(farm, elements)]
+    )
 
 
 def delta(old: Ruleset, new: Ruleset) -> list[Command]:
@@ -47,14 +56,22 @@ def delta(old: Ruleset, new: Ruleset) -> list[Command]:
         gone, come = _difference(before_elements, after_elements)
         deletions.extend(_deletes(farm, gone))
         additions.extend(_adds(farm, come))
-    # All deletions first: an address and port may move from one farm to another.
-    return deletions + additions
+    # All deletions first: an address and port may move from one farm to another. No chain goes while it is referred to.
+    gone_chains = [_remove(picker.name) for picker in sorted(old.hashes - new.hashes, key=_name)]
+    return [*_chains(new.hashes - old.hashes), *deletions, *additions, *gone_chains]
 
 
 def delta_from(held: Elements, new: Ruleset) -> list[Command]:
-    """The commands that lead from elements that were found in the kernel to a ruleset."""
+    """The commands that lead from elements that were found in the kernel to a ruleset.
+
+    What `held` has as the set `chains` are the chains of hash pickers.
+    """
+    chains = {picker.name: picker for picker in new.hashes}
+    found = held.get(CHAINS, {})
+    come_chains = _chains(picker for name, picker in chains.items() if name not in found)
+    gone_chains = [_remove(name) for name in sorted(found.keys() - chains.keys())]
     additions: list[Command] = []
-    left = {set_name: dict(elements) for set_name, elements in held.items()}
+    left = {set_name: dict(elements) for set_name, elements in held.items() if set_name != CHAINS}
     gone: dict[str, dict[str, Element]] = {}
     for farm, wanted in new.pieces():
         here = {
@@ -67,12 +84,28 @@ def delta_from(held: Elements, new: Ruleset) -> list[Command]:
         additions.extend(_adds(farm, come))
     for set_name, elements in left.items():
         gone.setdefault(set_name, {}).update(elements)
-    return [*_deletes(None, gone), *additions]
+    return [*come_chains, *_deletes(None, gone), *additions, *gone_chains]
 
 
 def text(commands: Iterable[Command]) -> str:
     """The commands as one transaction; line n is the n-th command."""
     return "\n".join(command.text for command in commands)
+
+
+def _name(picker: HashPicker) -> str:
+    return picker.name
+
+
+def _chains(pickers: Iterable[HashPicker]) -> list[Command]:
+    # One line: a chain with its rule is there whole, or not at all.
+    return [
+        Command(f"table {TABLE} {{ chain {picker.name} {{ {picker.rule}; }}; }}", None, CHAINS)
+        for picker in sorted(pickers, key=_name)
+    ]
+
+
+def _remove(chain: str) -> Command:
+    return Command(f"delete chain {TABLE} {chain}", None, CHAINS)
 
 
 def _difference(before: Elements, after: Elements) -> tuple[Elements, Elements]:

@@ -35,6 +35,7 @@ _RULES = f"""\
 	chain refuse {{
 		counter name refused
 		meta l4proto tcp reject with tcp reset
+		ip protocol sctp reject with icmp type prot-unreachable
 		reject with icmpx type port-unreachable
 	}}
 	chain balance4 {{
@@ -78,6 +79,7 @@ _RULES = f"""\
 		ct state established,related accept
 		ct state invalid drop
 		meta l4proto tcp counter name unserved reject with tcp reset
+		ip protocol sctp counter name unserved reject with icmp type prot-unreachable
 		meta l4proto {{ udp, sctp }} counter name unserved reject with icmpx type port-unreachable
 	}}
 """

@@ -8,6 +8,7 @@ from agent.model.document import (
     Family,
     Farm,
     Link,
+    SourceHash,
     System,
     TcpCheck,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Invalid",
     "Link",
     "PortRange",
+    "SourceHash",
     "System",
     "TcpCheck",
     "canonical",

@@ -14,6 +14,9 @@ MANAGEMENT_PORT = 443
 MAX_SERVICES = 100_000
 """Combinations of virtual address, protocol and port over all farms: ten times what is designed for."""
 
+MAX_HASH_BUCKETS = 4_000_000
+"""Buckets of all farms that hash: they take 280 MB of the kernel's memory."""
+
 Network = IPv4Network | IPv6Network
 
 
@@ -94,6 +97,26 @@ def _size(config: Configuration) -> Iterator[Fault]:
         yield Fault(
             pointer("farms"),
             f"serve {total} combinations of address, protocol and port; the appliance takes {MAX_SERVICES}",
+        )
+
+
+def _hashing(config: Configuration) -> Iterator[Fault]:
+    total = 0
+    for name, farm in config.farms.items():
+        if farm.scheduler != "source-hash":
+            continue
+        if farm.source_hash.port and "all" in farm.protocols:
+            yield Fault(
+                pointer("farms", name, "source_hash", "port"),
+                "is not possible where the protocol is `all`: not every protocol has ports",
+            )
+        if farm.enabled:
+            total += sum(farm.hash_buckets(family) for family in farm.families)
+    if total > MAX_HASH_BUCKETS:
+        yield Fault(
+            pointer("farms"),
+            f"need {total} buckets for `source-hash`; the appliance has {MAX_HASH_BUCKETS}: use another scheduler for "
+            "some of them",
         )
 
 
@@ -217,4 +240,4 @@ def _placed(config: Configuration) -> Iterator[Fault]:
         yield from unreachable(config, networks)
 
 
-_RULES = (_size, _families, _ports, _overlaps, _backends, _checks, _links, _management, _placed)
+_RULES = (_size, _families, _ports, _hashing, _overlaps, _backends, _checks, _links, _management, _placed)

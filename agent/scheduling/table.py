@@ -5,6 +5,7 @@ from typing import Protocol
 
 from agent.model import Backend, Farm
 from agent.scheduling.round_robin import RoundRobin
+from agent.scheduling.source_hash import SourceHash
 from agent.scheduling.weighted import Weighted
 
 
@@ -18,5 +19,5 @@ class Scheduler(Protocol):
         """The weight of `backend` of `farm`, at least 1; asked for backends only that take connections."""
 
 
-SCHEDULERS: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in (RoundRobin(), Weighted())}
+SCHEDULERS: dict[str, Scheduler] = {scheduler.name: scheduler for scheduler in (RoundRobin(), SourceHash(), Weighted())}
 """Every scheduler by the name that documents use."""

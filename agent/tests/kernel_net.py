@@ -28,6 +28,7 @@ from nftables import Nftables
 from pyroute2 import IPRoute
 
 from agent.dataplane import Assignment, Counters, Kernel, Ruleset, compile_ruleset, readback
+from agent.dataplane.script import CHAINS
 from agent.dataplane.skeleton import ELEMENT_SETS
 from agent.model import validate
 
@@ -134,16 +135,23 @@ class Network:
             namespace.close()
 
     def connect(
-        self, port: int = 80, family: int = 4, address: str | None = None, protocol: int = socket.IPPROTO_TCP
+        self,
+        port: int = 80,
+        family: int = 4,
+        address: str | None = None,
+        protocol: int = socket.IPPROTO_TCP,
+        source: str | None = None,
     ) -> "Connection":
-        """Open a TCP connection (or an SCTP association) to the virtual address, or another one."""
+        """Open a TCP connection (or an SCTP association) to the virtual address or another, from `source`."""
         kind = socket.AF_INET if family == 4 else socket.AF_INET6
         sock = self.client.run(socket.socket, kind, socket.SOCK_STREAM, protocol)
+        if source:
+            sock.bind((source, 0))
         return Connection(sock, address or VIRTUAL[family], port)
 
-    def ask(self, port: int = 80, family: int = 4, address: str | None = None) -> str:
+    def ask(self, port: int = 80, family: int = 4, address: str | None = None, source: str | None = None) -> str:
         """Open and close a connection: the backend that answered."""
-        with self.connect(port, family, address) as connection:
+        with self.connect(port, family, address, source=source) as connection:
             return connection.server
 
     def turn(self, number: int, port: int = 80, family: int = 4) -> list[str]:
@@ -315,6 +323,12 @@ def add_addresses(link: str, addresses: list[str], gateways: list[str] | None = 
             )
 
 
+def add_route(network: str, gateway: str) -> None:
+    """Add a route of the namespace that this is called in."""
+    with IPRoute() as netlink:
+        netlink.route("add", dst=network, gateway=gateway, family=socket.AF_INET6 if ":" in gateway else socket.AF_INET)
+
+
 def _write(name: str, value: str) -> None:
     Path("/proc/sys", name).write_text(value)
 
@@ -378,6 +392,7 @@ class Box(Network):
             kind = "set" if set_name in ("masqueraded", "traffic", "virtual4", "virtual6") else "map"
             listing = json.loads(self.nft(f"list {kind} inet sluice {set_name}"))
             answer[set_name] = {held.key: held.element for held in readback.held(listing)}
+        answer[CHAINS] = readback.chains(json.loads(self.nft("list chains inet")))
         return answer
 
 
@@ -393,4 +408,5 @@ def expected(ruleset: Ruleset) -> dict[str, dict[str, Any]]:
     for _farm, elements in ruleset.pieces():
         for set_name, content in elements.items():
             result[set_name].update(content)
+    result[CHAINS] = {picker.name: ("", "") for picker in ruleset.hashes}
     return result

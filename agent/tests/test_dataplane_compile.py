@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from agent.dataplane import compile_ruleset, readback, script
 from agent.dataplane.assignment import Side
 from agent.dataplane.kernel import _refusal
-from agent.dataplane.script import delta, delta_from, text
+from agent.dataplane.pool import HashPicker, picker_of
+from agent.dataplane.script import CHAINS, delta, delta_from, text
 from agent.model import validate
 
 WEB4 = Side("web", 4)
@@ -39,6 +40,7 @@ def merged(ruleset):
             held = result.setdefault(set_name, {})
             assert not held.keys() & content.keys()
             held.update(content)
+    result[CHAINS] = {picker.name: ("", "") for picker in ruleset.hashes}
     return {set_name: content for set_name, content in result.items() if content}
 
 
@@ -46,6 +48,9 @@ def executed(elements, commands):
     """What elements become by commands: the rules of nftables, in small."""
     result = {set_name: dict(content) for set_name, content in elements.items()}
     for command in commands:
+        if command.set_name == CHAINS:
+            _chain(result, command.text)
+            continue
         verb, _, _, _, set_name, body = command.text.split(maxsplit=5)
         content = result.setdefault(set_name, {})
         for word in body.strip("{} ").split(", "):
@@ -57,6 +62,18 @@ def executed(elements, commands):
             else:
                 del content[key]
     return {set_name: content for set_name, content in result.items() if content}
+
+
+def _chain(result, command):
+    """A chain comes before it is referred to, and goes when nobody does."""
+    content = result.setdefault(CHAINS, {})
+    words = command.split()
+    if words[0] == "delete":
+        assert f"jump {words[-1]}" not in [value for value, _ in result.get("pickers", {}).values()]
+        del content[words[-1]]
+    else:
+        assert words[5] not in content
+        content[words[5]] = ("", "")
 
 
 def test_elements_of_a_farm():
@@ -166,6 +183,31 @@ def test_each_family_of_a_farm_has_a_turn_of_its_own():
     assert set(ruleset.marks().values()) == {("both", "a"), ("both", "b"), ("both", "c")}
 
 
+def test_farms_that_hash_alike_share_a_chain_that_comes_and_goes_with_them():
+    hashing = {**WEB, "scheduler": "source-hash"}
+    plain = compiled({"web": WEB})
+    one = compiled({"web": WEB, "one": hashing | {"addresses": ["10.20.0.104"]}}, previous=plain)
+    two = compiled(
+        {"web": WEB, "one": hashing | {"addresses": ["10.20.0.104"]}, "two": hashing | {"addresses": ["10.20.0.105"]}},
+        previous=one,
+    )
+    assert [picker.name for picker in one.hashes] == ["hash4_509_32"]
+    assert delta(plain, one)[0].text.startswith("table inet sluice { chain hash4_509_32 { ct mark set ")
+    assert one.hashes == two.hashes
+    assert CHAINS not in {command.set_name for command in delta(one, two)}
+    assert delta(two, plain)[-1].text == "delete chain inet sluice hash4_509_32"
+    assert script(one).index("chain hash4_509_32") < script(one).index("jump hash4_509_32")
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("prefix", [1, 24, 32])
+@pytest.mark.parametrize("port", [False, True])
+def test_a_chain_is_known_again_by_its_name(family, prefix, port):
+    picker = HashPicker(family, 2039, prefix, port)
+    assert picker_of(picker.name) == picker
+    assert picker_of(picker.name + "0x") is None
+
+
 def test_an_address_that_moves_to_another_farm_leaves_the_first_before():
     first = compiled({"a": {**WEB, "addresses": ["10.20.0.100"]}, "b": {**WEB, "addresses": ["10.20.0.101"]}})
     second = compiled(
@@ -179,6 +221,8 @@ FARM = st.fixed_dictionaries(
         "ports": st.sampled_from([[1], [2, 3], ["1-4"], [9, "5-8"], ["all"], [1, "3-4", "6-9"]]),
         "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp", "sctp"]]),
         "forwarding": st.sampled_from(["dnat", "snat"]),
+        "scheduler": st.sampled_from(["round-robin", "weighted", "source-hash"]),
+        "source_hash": st.sampled_from([{}, {"prefix4": 24}]),
         "enabled": st.booleans(),
         "backends": st.dictionaries(
             st.sampled_from(["b1", "b2", "b3"]),

@@ -49,6 +49,9 @@ def test_no_connection_is_lost_in_hundreds_of_changes(box):
             ({"web": three}, {"web": {"b2": 1, "b3": 1}}),
             ({"web": {**three, "forwarding": "snat"}}, {"web": {"b1": 1, "b2": 1, "b3": 5}}),
             ({"web": web}, {"web": {"b2": 1}}),
+            ({"web": {**three, "scheduler": "source-hash"}}, {"web": {"b1": 1, "b2": 1, "b3": 1}}),
+            ({"web": {**three, "scheduler": "source-hash"}}, {"web": {"b1": 1, "b3": 1}}),
+            ({"web": {**web, "scheduler": "source-hash", "source_hash": {"port": True}}}, {"web": {"b1": 1, "b2": 1}}),
         ]
     )
     for _ in range(UPDATES):
@@ -183,7 +186,7 @@ def test_rulesets_that_nft_cannot_read_are_refused_with_the_farm(box):
     part = ruleset.parts[Side("web", 4)]
     broken = replace(part, elements={**part.elements, "hosts4": {"3": ("not an address", "web/b3")}})
     with pytest.raises(KernelRefused) as refusal:
-        box.balancer.run(box.kernel.check, replace(ruleset, parts={"web": broken}))
+        box.balancer.run(box.kernel.check, replace(ruleset, parts={Side("web", 4): broken}))
     assert (refusal.value.farm, refusal.value.field) == ("web", "backends")
 
 
