@@ -48,7 +48,17 @@ def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:  #
             entry = typed[_index(index)] if _index(index) < len(typed) else ""
             # "70000 must be at most 65535": most messages begin with the value, those that don't get it.
             return _give(form[field], message if not entry or entry in message else f"{entry}: {message}")
-        case [field, *_] if field in ("enabled", "addresses", "protocols", "ports", "forwarding", "scheduler"):
+        case [field, *_] if field in (
+            "enabled",
+            "addresses",
+            "protocols",
+            "ports",
+            "forwarding",
+            "scheduler",
+            "hash_port",
+            "hash_prefix4",
+            "hash_prefix6",
+        ):
             return _give(form[field], message)
         case ["backends" | "checks" as field]:
             return f"{title('Farm', field)}: {message}"

@@ -44,6 +44,7 @@ _OPTIONS = {
     "snat": "Source NAT",
     "round-robin": "Round robin",
     "weighted": "Weighted",
+    "source-hash": "Source hash",
     "enabled": "Enabled",
     "drain": "Drain",
 }
@@ -175,6 +176,9 @@ class FarmForm(ReasonForm):
     ports = _described(StringField, "Farm", "ports")
     forwarding = _described(RadioField, "Farm", "forwarding")
     scheduler = _described(RadioField, "Farm", "scheduler")
+    hash_port = _described(BooleanField, "Farm", "hash_port")
+    hash_prefix4 = _described(StringField, "Farm", "hash_prefix4")
+    hash_prefix6 = _described(StringField, "Farm", "hash_prefix6")
     checks = FieldList(FormField(CheckForm))
     backends = FieldList(FormField(BackendForm))
 
@@ -187,9 +191,23 @@ class FarmForm(ReasonForm):
             "ports": [number(word) for word in several(self.ports.data)],
             "forwarding": self.forwarding.data,
             "scheduler": self.scheduler.data,
+            "hash_port": bool(self.hash_port.data),
+            "hash_prefix4": self._or_default("hash_prefix4"),
+            "hash_prefix6": self._or_default("hash_prefix6"),
             "checks": [entry.form.content() for entry in self.checks],
             "backends": {row.name.data: row.content() for row in self.rows()},
         }
+
+    def _or_default(self, name: str) -> Any:
+        """The number that was typed into a field, the model's default when nothing was."""
+        return number(self[name].data) if (self[name].data or "").strip() else words("Farm", name).default
+
+    @property
+    def hashes(self) -> bool:
+        """Whether what concerns hashing is to be seen: it counts, or has a fault."""
+        return self.scheduler.data == "source-hash" or any(
+            field.errors for field in (self.hash_port, self.hash_prefix4, self.hash_prefix6)
+        )
 
     def rows(self) -> list[BackendForm]:
         """The rows of backends that something was typed into."""
@@ -218,6 +236,9 @@ class FarmForm(ReasonForm):
             self.ports,
             self.forwarding,
             self.scheduler,
+            self.hash_port,
+            self.hash_prefix4,
+            self.hash_prefix6,
         ):
             yield from ((field.id, field.label.text, words) for words in field.errors)
         for index, entry in enumerate(self.checks, 1):
@@ -242,6 +263,9 @@ def farm_data(name: str, farm: Farm, snapshot: int) -> Mapping[str, Any]:
         "ports": ", ".join(map(str, farm.ports)),
         "forwarding": farm.forwarding,
         "scheduler": farm.scheduler,
+        "hash_port": farm.hash_port,
+        "hash_prefix4": farm.hash_prefix4,
+        "hash_prefix6": farm.hash_prefix6,
         "checks": [
             {
                 "interval": f"{check.interval:g}",

@@ -99,9 +99,8 @@ def _picker(
     side: Side, farm: Farm, usable: Collection[int], kept: Picker | None, pool: Pool
 ) -> Picker | HashPicker | None:
     if farm.scheduler == "source-hash":
-        way = farm.source_hash
-        prefix = way.prefix4 if side.family == 4 else way.prefix6
-        return HashPicker(side.family, farm.hash_buckets(side.family), prefix, way.port)
+        prefix = farm.hash_prefix4 if side.family == 4 else farm.hash_prefix6
+        return HashPicker(side.family, farm.hash_buckets(side.family), prefix, farm.hash_port)
     if usable and (kept is None or kept.kind == "random"):
         return (kept and pool.turn(usable)) or kept or pool.choose(usable)
     return kept

@@ -8,7 +8,6 @@ from agent.model.document import (
     Family,
     Farm,
     Link,
-    SourceHash,
     System,
     TcpCheck,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "Invalid",
     "Link",
     "PortRange",
-    "SourceHash",
     "System",
     "TcpCheck",
     "canonical",

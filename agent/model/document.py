@@ -94,30 +94,6 @@ class TcpCheck(_Part):
     )
 
 
-class SourceHash(_Part):
-    """What `source-hash` chooses a backend by."""
-
-    port: bool = Field(
-        default=False,
-        title="Source port too",
-        description="Hash the client's port with its address: its connections are spread, each stays where it is.",
-    )
-    prefix4: int = Field(
-        default=32,
-        ge=1,
-        le=32,
-        title="IPv4 prefix length",
-        description="Clients whose addresses begin with the same so many bits go to the same backend.",
-    )
-    prefix6: int = Field(
-        default=128,
-        ge=1,
-        le=128,
-        title="IPv6 prefix length",
-        description="The same for IPv6; 64 is one client's network in most places.",
-    )
-
-
 class Backend(_Part):
     """A server that a farm sends connections to."""
 
@@ -181,7 +157,27 @@ class Farm(_Part):
         description="`round-robin`: each backend in turn. `weighted`: in turn, by weight, smoothly interleaved. "
         "`source-hash`: the same client to the same backend, by weight; few clients move when a backend comes or goes.",
     )
-    source_hash: SourceHash = Field(default_factory=SourceHash, title="Source hash")
+    hash_port: bool = Field(
+        default=False,
+        title="Hash the source port too",
+        description="With `source-hash`: a client's connections are spread, and each of them stays where it is.",
+    )
+    hash_prefix4: int = Field(
+        default=32,
+        ge=1,
+        le=32,
+        title="Hashed IPv4 prefix",
+        description="With `source-hash`: clients whose addresses begin with the same bits get the same backend.",
+        json_schema_extra={"unit": "bits"},
+    )
+    hash_prefix6: int = Field(
+        default=128,
+        ge=1,
+        le=128,
+        title="Hashed IPv6 prefix",
+        description="The same for IPv6; 64 bits are one client's network in most places.",
+        json_schema_extra={"unit": "bits"},
+    )
     checks: list[TcpCheck] = Field(
         default_factory=list,
         max_length=8,

@@ -105,9 +105,9 @@ def _hashing(config: Configuration) -> Iterator[Fault]:
     for name, farm in config.farms.items():
         if farm.scheduler != "source-hash":
             continue
-        if farm.source_hash.port and "all" in farm.protocols:
+        if farm.hash_port and "all" in farm.protocols:
             yield Fault(
-                pointer("farms", name, "source_hash", "port"),
+                pointer("farms", name, "hash_port"),
                 "is not possible where the protocol is `all`: not every protocol has ports",
             )
         if farm.enabled:

@@ -222,7 +222,7 @@ FARM = st.fixed_dictionaries(
         "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp", "sctp"]]),
         "forwarding": st.sampled_from(["dnat", "snat"]),
         "scheduler": st.sampled_from(["round-robin", "weighted", "source-hash"]),
-        "source_hash": st.sampled_from([{}, {"prefix4": 24}]),
+        "hash_prefix4": st.sampled_from([24, 32]),
         "enabled": st.booleans(),
         "backends": st.dictionaries(
             st.sampled_from(["b1", "b2", "b3"]),

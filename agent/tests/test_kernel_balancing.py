@@ -210,12 +210,10 @@ def test_source_hash_sends_a_client_to_the_same_backend(box, sources, family):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_source_hash_of_a_prefix_and_with_the_port(box, sources, family):
-    prefix = {4: "prefix4", 6: "prefix6"}[family]
-    bits = {4: 24, 6: 48}[family]
-    web = farm(1, 2, 3, family=family, scheduler="source-hash", source_hash={prefix: bits})
+    web = farm(1, 2, 3, family=family, scheduler="source-hash", hash_prefix4=24, hash_prefix6=48)
     box.apply({"web": web})
     assert len({box.ask(family=family, source=source) for source in sources[family]}) == 1
-    box.apply({"web": web | {"source_hash": {"port": True}}})
+    box.apply({"web": web | {"hash_port": True, "hash_prefix4": 32, "hash_prefix6": 128}})
     one = sources[family][0]
     assert {box.ask(family=family, source=one) for _ in range(60)} == set(names(1, 2, 3, family=family))
 

@@ -51,7 +51,7 @@ def test_no_connection_is_lost_in_hundreds_of_changes(box):
             ({"web": web}, {"web": {"b2": 1}}),
             ({"web": {**three, "scheduler": "source-hash"}}, {"web": {"b1": 1, "b2": 1, "b3": 1}}),
             ({"web": {**three, "scheduler": "source-hash"}}, {"web": {"b1": 1, "b3": 1}}),
-            ({"web": {**web, "scheduler": "source-hash", "source_hash": {"port": True}}}, {"web": {"b1": 1, "b2": 1}}),
+            ({"web": {**web, "scheduler": "source-hash", "hash_port": True}}, {"web": {"b1": 1, "b2": 1}}),
         ]
     )
     for _ in range(UPDATES):

@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from agent.model import MAX_BYTES, Configuration, Invalid, parse, unreachable, validate
-from agent.model.rules import MAX_SERVICES
+from agent.model.rules import MAX_HASH_BUCKETS, MAX_SERVICES
 from agent.model.text import MAX_FAULTS, TOO_MANY
 
 FARM = {"addresses": ["192.0.2.10"], "ports": [80], "backends": {"a": {"address": "198.51.100.1"}}}
@@ -226,6 +226,25 @@ def test_a_check_of_a_farm_of_ranges_needs_a_port():
     assert pointers(document(web=ranged)) == ["/farms/web/checks/0/port"]
     assert validate(document(web={**ranged, "checks": [{"port": 8000}]}))
     assert validate(document(web={**ranged, "backends": {"a": {"address": "198.51.100.1", "port": 80}}}))
+
+
+def test_what_is_hashed_has_ports_and_fits():
+    hashing = {"scheduler": "source-hash"}
+    whole = {"protocols": ["all"], "ports": ["all"], "hash_port": True}
+    assert pointers(document(web=hashing | whole)) == ["/farms/web/hash_port"]
+    assert validate(document(web=whole)), "it hashes nothing"
+    assert pointers(document(web=hashing | {"hash_prefix4": 0, "hash_prefix6": 129})) == [
+        "/farms/web/hash_prefix4",
+        "/farms/web/hash_prefix6",
+    ]
+    backends = {f"b{number}": {"address": f"198.51.100.{number + 1}"} for number in range(21)}
+    many = {
+        f"f{number}": FARM | hashing | {"addresses": [f"192.0.2.{number + 1}"], "backends": backends}
+        for number in range(MAX_HASH_BUCKETS // 65521 + 1)
+    }
+    assert pointers({"farms": many}) == ["/farms"]
+    many.pop("f0")
+    assert validate({"farms": many})
 
 
 def test_no_range_takes_the_port_of_the_gui():

@@ -51,6 +51,9 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "ports": [80, 8080, 8443],
         "forwarding": "snat",
         "scheduler": "weighted",
+        "hash_port": False,
+        "hash_prefix4": 32,
+        "hash_prefix6": 128,
         "checks": [{"type": "tcp", "interval": 2.5, "timeout": 1.0, "rise": 5, "fall": 4, "port": 8000}],
         "backends": {
             "web1": {"address": "10.0.0.1", "port": 8080, "weight": 3, "state": "enabled"},
