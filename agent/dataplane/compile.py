@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from agent.dataplane import buckets, consistent
 from agent.dataplane.assignment import Assignment, Side, SideNumbers, assign, backend_keys, sides
+from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import Element, Elements, Part, Ruleset
 from agent.model import Configuration, Farm, PortRange
@@ -39,7 +40,7 @@ def compile_ruleset(
         numbers = assignment.sides[side]
         reuse = side in unchanged and parts[side].numbers is numbers
         result[side] = parts[side] if reuse else _compile_side(side, farm, wanted[side], numbers)
-    return Ruleset(result, _common(config, own_addresses, assignment), assignment, _hashes(result))
+    return Ruleset(result, _common(config, own_addresses, assignment), assignment, _chains(result))
 
 
 def _usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
@@ -58,7 +59,12 @@ def _compile_side(side: Side, farm: Farm, weights: Mapping[str, int], numbers: S
     shares: dict[str, float] = {}
     if weights and picker:
         sequence = _sequence(side, farm, weights, picker)
-        elements["pickers"] = {mark: (f"jump {picker.name}", str(side))}
+        chain = f"jump {picker.name}"
+        if persistence := Persistence.of(farm, side.family):
+            elements |= _persistent(side, farm, mark, {name: marks[name] for name in weights}, marks)
+            elements["choosers"] = {mark: (chain, "")}
+            chain = f"jump {persistence.name}"
+        elements["pickers"] = {mark: (chain, str(side))}
         elements["buckets"] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
         shares = {who: count / picker.size for who, count in Counter(sequence).items()}
     else:
@@ -84,6 +90,18 @@ def _sequence(side: Side, farm: Farm, weights: Mapping[str, int], picker: Picker
     return consistent.fill(configured, weights.keys(), picker.size)
 
 
+def _persistent(
+    side: Side, farm: Farm, mark: str, usable: Mapping[str, int], marks: Mapping[str, int]
+) -> dict[str, dict[str, Element]]:
+    given = {
+        f"{mark} . {network if network.prefixlen < network.max_prefixlen else network[0]}": (str(marks[backend]), "")
+        for network, backend in farm.persistence_static.items()
+        if network.version == side.family and backend in marks
+    }
+    elements: dict[str, dict[str, Element]] = {"usable": {str(each): ("", "") for each in usable.values()}}
+    return elements | ({f"static{side.family}": given} if given else {})
+
+
 def _services(side: Side, farm: Farm, mark: str) -> dict[str, dict[str, Element]]:
     """What leads to the farm: single ports in a hash, ranges in an interval map, whole addresses in a map of theirs."""
     elements: dict[str, dict[str, Element]] = {}
@@ -104,9 +122,15 @@ def _span(ports: PortRange) -> str:
     return str(ports.first) if ports.single else f"{ports.first}-{ports.last}"
 
 
-def _hashes(parts: Mapping[Side, Part]) -> frozenset[HashPicker]:
-    pickers = (part.numbers.picker for part in parts.values() if part.weights)
-    return frozenset(picker for picker in pickers if isinstance(picker, HashPicker))
+def _chains(parts: Mapping[Side, Part]) -> frozenset[HashPicker | Persistence]:
+    found: set[HashPicker | Persistence] = set()
+    for side, part in parts.items():
+        if part.weights:
+            if isinstance(part.numbers.picker, HashPicker):
+                found.add(part.numbers.picker)
+            if part.farm.persistence != "none":
+                found.update(filter(None, [Persistence.of(part.farm, side.family)]))
+    return frozenset(found)
 
 
 def _common(

@@ -194,7 +194,7 @@ class Kernel:
 
     def _list(self, set_name: str) -> dict[str, Any] | None:
         """The JSON of one set; None where there is no such set. Raises OSError for any other reason."""
-        kind = "set" if set_name in ("masqueraded", "traffic", "virtual4", "virtual6") else "map"
+        kind = "set" if set_name in ("masqueraded", "traffic", "usable", "virtual4", "virtual6") else "map"
         return self._ask(f"list {kind} {TABLE} {set_name}")
 
     def _ask(self, question: str) -> dict[str, Any] | None:

@@ -61,14 +61,16 @@ class HashPicker:
         return f"hash{self.family}_{self.size}_{self.prefix}{'_port' if self.port else ''}"
 
     @property
-    def rule(self) -> str:
+    def rules(self) -> tuple[str, ...]:
         """The rule of its chain."""
-        source, bits, address = ("ip saddr", 32, IPv4Address) if self.family == 4 else ("ip6 saddr", 128, IPv6Address)
-        if self.prefix < bits:
-            source += f" and {address((1 << bits) - (1 << bits - self.prefix))}"
-        if self.port:
-            source += " . th sport"
-        return f"ct mark set meta mark . jhash {source} mod {self.size} seed {_SEED:#x} map @buckets"
+        source = masked(self.family, self.prefix) + (" . th sport" if self.port else "")
+        return (f"ct mark set meta mark . jhash {source} mod {self.size} seed {_SEED:#x} map @buckets",)
+
+
+def masked(family: Family, prefix: int) -> str:
+    """The first `prefix` bits of the client's address, as an expression of nft."""
+    source, bits, address = ("ip saddr", 32, IPv4Address) if family == 4 else ("ip6 saddr", 128, IPv6Address)
+    return source if prefix == bits else f"{source} and {address((1 << bits) - (1 << bits - prefix))}"
 
 
 def picker_of(chain: str) -> "Picker | HashPicker | None":

@@ -6,11 +6,11 @@ Read back by JSON only: the text form depends on files of the system (/etc/proto
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
-from agent.dataplane.pool import HashPicker, picker_of
+from agent.dataplane.pool import picker_of
 from agent.dataplane.ruleset import Element, Elements
 from agent.model import Family
 
@@ -48,16 +48,19 @@ def comment(listing: dict[str, Any]) -> str:
 
 
 def chains(listing: dict[str, Any] | None) -> dict[str, Element]:
-    """The chains of hash pickers in the answer to `list chains`, as elements of a set."""
+    """The chains that come and go in the answer to `list chains`, as elements of a set."""
     found = (item.get("chain", {}) for item in (listing or {}).get("nftables", []))
     names = {chain["name"] for chain in found if chain.get("table") == "sluice"}
-    return {name: ("", "") for name in sorted(names) if isinstance(picker_of(name), HashPicker)}
+    return {name: ("", "") for name in sorted(names) if name.startswith(("hash", "persist"))}
 
 
 def assignment(elements: Elements) -> Assignment | None:
     """The numbers that these elements carry; None if they make no sense, such as those of another software."""
     try:
-        pickers = {_side(comment): (int(key), value) for key, (value, comment) in elements["pickers"].items()}
+        pickers = {
+            _side(comment): (int(key), elements.get("choosers", {}).get(key, (value, ""))[0])
+            for key, (value, comment) in elements["pickers"].items()
+        }
         backends: dict[Side, dict[BackendKey, int]] = {side: {} for side in pickers}
         for set_name, family in TARGETS.items():
             for key, (value, comment) in elements[set_name].items():
@@ -90,18 +93,23 @@ def _sets(listing: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _word(value: Any) -> str:
     """A key or value in the notation of nft that `compile` uses."""
     if isinstance(value, dict):
-        kind, content = next(iter(value.items()))
-        if kind == "concat":
-            parts = list(content)
-            if len(parts) == 3:  # address, protocol, port: the one place where a protocol stands
-                parts[1] = _PROTOCOLS.get(parts[1], parts[1])
-            return " . ".join(_word(part) for part in parts)
-        if kind == "range":
-            return "-".join(map(str, content))
-        return f"{kind} {content['target']}" if kind in ("jump", "goto") else str(value)
+        return _composed(*next(iter(value.items())))
     if isinstance(value, str):
         try:
             return str(ip_address(value))
         except ValueError:
             return value
     return str(value)
+
+
+def _composed(kind: str, content: Any) -> str:
+    if kind == "concat":
+        parts = list(content)
+        if len(parts) == 3:  # address, protocol, port: the one place where a protocol stands
+            parts[1] = _PROTOCOLS.get(parts[1], parts[1])
+        return " . ".join(_word(part) for part in parts)
+    if kind == "range":
+        return "-".join(map(str, content))
+    if kind == "prefix":
+        return str(ip_network((content["addr"], content["len"])))
+    return f"{kind} {content['target']}" if kind in ("jump", "goto") else str({kind: content})

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.dataplane.assignment import Assignment, Side, SideNumbers
+from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, is_exact
 from agent.model import Family, Farm
 
@@ -36,8 +37,8 @@ class Ruleset:
     common: Elements
     """The elements that belong to no single farm."""
     assignment: Assignment
-    hashes: frozenset[HashPicker] = frozenset()
-    """The pickers that are not of the pool: their chains come and go with those who want them."""
+    chains: frozenset[HashPicker | Persistence] = frozenset()
+    """The chains that are not of the skeleton: they come and go with those who want them."""
     _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def exact_turn(self, farm: str) -> bool:

@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker
 from agent.dataplane.ruleset import Element, Elements, Ruleset
 from agent.dataplane.skeleton import SKELETON, TABLE
@@ -24,7 +25,7 @@ class Command:
 def script(ruleset: Ruleset) -> str:
     """A script for `nft -f`: the kernel then holds this ruleset, whatever `table inet sluice` held before."""
     lines = ["# What Sluice has the kernel hold. Load it with: nft -f FILE", SKELETON]
-    lines.extend(command.text for command in _chains(ruleset.hashes))
+    lines.extend(command.text for command in _chains(ruleset.chains))
     for farm, elements in ruleset.pieces():
         lines.append(f"# farm {farm}" if farm else "# all farms")
         lines.extend(command.text for command in _adds(farm, elements))
@@ -36,7 +37,7 @@ def fresh(ruleset: Ruleset) -> list[Command]:
     start = [Command(line, None, "") for line in SKELETON.splitlines()]
     return (
         start
-        + _chains(ruleset.hashes)
+        + _chains(ruleset.chains)
         + [command for farm, elements in ruleset.pieces() for command in _adds(farm, elements)]
     )
 
@@ -57,18 +58,18 @@ def delta(old: Ruleset, new: Ruleset) -> list[Command]:
         deletions.extend(_deletes(farm, gone))
         additions.extend(_adds(farm, come))
     # All deletions first: an address and port may move from one farm to another. No chain goes while it is referred to.
-    gone_chains = [_remove(picker.name) for picker in sorted(old.hashes - new.hashes, key=_name)]
-    return [*_chains(new.hashes - old.hashes), *deletions, *additions, *gone_chains]
+    gone_chains = [_remove(chain.name) for chain in sorted(old.chains - new.chains, key=_name)]
+    return [*_chains(new.chains - old.chains), *deletions, *additions, *gone_chains]
 
 
 def delta_from(held: Elements, new: Ruleset) -> list[Command]:
     """The commands that lead from elements that were found in the kernel to a ruleset.
 
-    What `held` has as the set `chains` are the chains of hash pickers.
+    What `held` has as the set `chains` are the chains that come and go.
     """
-    chains = {picker.name: picker for picker in new.hashes}
+    chains = {chain.name: chain for chain in new.chains}
     found = held.get(CHAINS, {})
-    come_chains = _chains(picker for name, picker in chains.items() if name not in found)
+    come_chains = _chains(chain for name, chain in chains.items() if name not in found)
     gone_chains = [_remove(name) for name in sorted(found.keys() - chains.keys())]
     additions: list[Command] = []
     left = {set_name: dict(elements) for set_name, elements in held.items() if set_name != CHAINS}
@@ -92,15 +93,15 @@ def text(commands: Iterable[Command]) -> str:
     return "\n".join(command.text for command in commands)
 
 
-def _name(picker: HashPicker) -> str:
-    return picker.name
+def _name(chain: HashPicker | Persistence) -> str:
+    return chain.name
 
 
-def _chains(pickers: Iterable[HashPicker]) -> list[Command]:
-    # One line: a chain with its rule is there whole, or not at all.
+def _chains(chains: Iterable[HashPicker | Persistence]) -> list[Command]:
+    # One line: a chain with its rules is there whole, or not at all.
     return [
-        Command(f"table {TABLE} {{ chain {picker.name} {{ {picker.rule}; }}; }}", None, CHAINS)
-        for picker in sorted(pickers, key=_name)
+        Command(f"table {TABLE} {{ chain {chain.name} {{ {'; '.join(chain.rules)}; }}; }}", None, CHAINS)
+        for chain in sorted(chains, key=_name)
     ]
 
 

@@ -9,6 +9,11 @@ from agent.model import MANAGEMENT_PORT
 
 TABLE = "inet sluice"
 
+STICKY_SIZE = 1 << 20
+"""Clients that are remembered, by kind of key: a new one beyond is balanced, and not remembered."""
+
+_STICKY = f"size {STICKY_SIZE}; flags dynamic,timeout;"
+
 _SETS = f"""\
 	map services4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
 	map services6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
@@ -17,11 +22,19 @@ _SETS = f"""\
 	map whole4 {{ typeof ip daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
 	map whole6 {{ typeof ip6 daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
 	map pickers {{ typeof meta mark : verdict; comment "farm -> how its buckets are chosen"; }}
+	map choosers {{ typeof meta mark : verdict; comment "farm with persistence -> how its buckets are chosen"; }}
 	map buckets {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "farm, bucket -> backend"; }}
 	map backends4 {{ typeof ct mark : ip daddr . th dport; counter; comment "backend -> address and port"; }}
 	map backends6 {{ typeof ct mark : ip6 daddr . th dport; counter; comment "backend -> address and port"; }}
 	map hosts4 {{ typeof ct mark : ip daddr; counter; comment "backend -> address; the port stays"; }}
 	map hosts6 {{ typeof ct mark : ip6 daddr; counter; comment "backend -> address; the port stays"; }}
+	map sticky4 {{ typeof meta mark . ip saddr : ct mark; {_STICKY} comment "farm, client -> backend"; }}
+	map sticky6 {{ typeof meta mark . ip6 saddr : ct mark; {_STICKY} comment "farm, client -> backend"; }}
+	map sticky_port4 {{ typeof meta mark . th sport . ip saddr : ct mark; {_STICKY} comment "with its port"; }}
+	map sticky_port6 {{ typeof meta mark . th sport . ip6 saddr : ct mark; {_STICKY} comment "with its port"; }}
+	map static4 {{ typeof meta mark . ip saddr : ct mark; flags interval; comment "farm, network -> backend"; }}
+	map static6 {{ typeof meta mark . ip6 saddr : ct mark; flags interval; comment "farm, network -> backend"; }}
+	set usable {{ typeof ct mark; comment "backends that take connections, of farms with persistence"; }}
 	set masqueraded {{ typeof ct mark; comment "backends that see the appliance's address"; }}
 	set traffic {{ typeof ct mark . ct direction; counter; comment "packets and bytes of each backend"; }}
 	set virtual4 {{ typeof ip daddr; comment "virtual addresses that are no link's own"; }}
@@ -106,6 +119,7 @@ table {TABLE} {{
 
 ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
-    "pickers", "buckets", "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
+    "pickers", "choosers", "buckets", "static4", "static6", "usable",
+    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
 )  # fmt: skip
-"""Every set that has elements of ours."""
+"""Every set that has elements of ours; those of `sticky` are the packets'."""

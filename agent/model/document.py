@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from agent.model.types import Address, HostAddress, Hostname, InterfaceAddress, LinkName, Name, Port, Ports
+from agent.model.types import (
+    Address,
+    HostAddress,
+    Hostname,
+    InterfaceAddress,
+    LinkName,
+    Name,
+    NetworkAddress,
+    Port,
+    Ports,
+)
 
 VERSION = 1
 
@@ -18,6 +28,7 @@ Protocol = Literal["tcp", "udp", "sctp", "all"]
 Family = Literal[4, 6]
 Forwarding = Literal["dnat", "snat"]
 Scheduler = Literal["round-robin", "weighted", "source-hash"]
+Persistence = Literal["none", "address", "address-port"]
 BackendState = Literal["enabled", "drain"]
 
 Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False, json_schema_extra={"unit": "s"})]
@@ -177,6 +188,42 @@ class Farm(_Part):
         title="Hashed IPv6 prefix",
         description="The same for IPv6; 64 bits are one client's network in most places.",
         json_schema_extra={"unit": "bits"},
+    )
+    persistence: Persistence = Field(
+        default="none",
+        title="Persistence",
+        description="`none`: each connection is balanced. `address`: a client goes where it went before. "
+        "`address-port`: what comes from the same port of a client goes where it went before, which is for UDP.",
+    )
+    persistence_timeout: int = Field(
+        default=300,
+        ge=1,
+        le=604_800,
+        title="Persistence timeout",
+        description="A client is forgotten this long after its last new connection.",
+        json_schema_extra={"unit": "s"},
+    )
+    persistence_prefix4: int = Field(
+        default=32,
+        ge=1,
+        le=32,
+        title="Persistent IPv4 prefix",
+        description="Clients whose addresses begin with the same bits are remembered as one.",
+        json_schema_extra={"unit": "bits"},
+    )
+    persistence_prefix6: int = Field(
+        default=128,
+        ge=1,
+        le=128,
+        title="Persistent IPv6 prefix",
+        description="The same for IPv6; 64 bits are one client's network in most places.",
+        json_schema_extra={"unit": "bits"},
+    )
+    persistence_static: dict[NetworkAddress, Name] = Field(
+        default_factory=dict,
+        max_length=1000,
+        title="Static persistence",
+        description="Clients of these networks go to these backends, as long as those take connections.",
     )
     checks: list[TcpCheck] = Field(
         default_factory=list,

@@ -2,11 +2,10 @@
 """Rules that need more than one field: each is a function from the document to the faults it finds."""
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network
 
 from agent.model.document import Configuration, Farm
 from agent.model.faults import Fault, pointer
-from agent.model.types import Address, PortRange
+from agent.model.types import Address, Network, PortRange
 
 MANAGEMENT_PORT = 443
 """The port of the GUI and API on the appliance's own addresses; no farm can take it."""
@@ -17,7 +16,8 @@ MAX_SERVICES = 100_000
 MAX_HASH_BUCKETS = 4_000_000
 """Buckets of all farms that hash: they take 280 MB of the kernel's memory."""
 
-Network = IPv4Network | IPv6Network
+MAX_WAYS = 64
+"""Different settings of persistence in a document: each is a chain in the kernel."""
 
 
 def faults(config: Configuration) -> Iterator[Fault]:
@@ -118,6 +118,41 @@ def _hashing(config: Configuration) -> Iterator[Fault]:
             f"need {total} buckets for `source-hash`; the appliance has {MAX_HASH_BUCKETS}: use another scheduler for "
             "some of them",
         )
+
+
+def _persistence(config: Configuration) -> Iterator[Fault]:
+    ways: set[tuple[object, ...]] = set()
+    for name, farm in config.farms.items():
+        if farm.persistence == "none":
+            continue
+        ways.add((farm.persistence, farm.persistence_timeout, farm.persistence_prefix4, farm.persistence_prefix6))
+        if farm.persistence == "address-port" and "all" in farm.protocols:
+            yield Fault(
+                pointer("farms", name, "persistence"),
+                "cannot be `address-port` where the protocol is `all`: not every protocol has ports; use `address`",
+            )
+        yield from _static(name, farm)
+    if len(ways) > MAX_WAYS:
+        yield Fault(
+            pointer("farms"),
+            f"have {len(ways)} different settings of persistence (kind, timeout, prefixes); "
+            f"the appliance takes {MAX_WAYS}",
+        )
+
+
+def _static(name: str, farm: Farm) -> Iterator[Fault]:
+    before: Network | None = None
+    for network in sorted(farm.persistence_static, key=lambda each: (each.version, int(each[0]), -each.prefixlen)):
+        where = pointer("farms", name, "persistence_static", str(network))
+        backend = farm.backends.get(farm.persistence_static[network])
+        if backend is None:
+            yield Fault(where, f"names the backend {farm.persistence_static[network]}, which the farm has not")
+        elif backend.address.version != network.version:
+            yield Fault(where, f"is IPv{network.version}, and the backend is not; name one of its family")
+        if before and before.version == network.version and before[-1] >= network[0]:  # type: ignore[operator]
+            yield Fault(where, f"is a part of {before}, which stands there too; take one of them out")
+        else:
+            before = network
 
 
 def _overlaps(config: Configuration) -> Iterator[Fault]:
@@ -240,4 +275,4 @@ def _placed(config: Configuration) -> Iterator[Fault]:
         yield from unreachable(config, networks)
 
 
-_RULES = (_size, _families, _ports, _hashing, _overlaps, _backends, _checks, _links, _management, _placed)
+_RULES = (_size, _families, _ports, _hashing, _persistence, _overlaps, _backends, _checks, _links, _management, _placed)

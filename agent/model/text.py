@@ -169,7 +169,7 @@ def _fault(detail: ErrorDetails) -> Fault:
         words = f"{_short(detail['input'])} is not possible here; use {context['expected']}"
     elif loc == ["version"]:
         words = "is a version that this software does not know"
-    elif kind.startswith("address") or kind in ("interface", "ports"):
+    elif kind.startswith("address") or kind in ("interface", "network", "ports"):
         words = f"{_short(detail['input'])} {detail['msg']}"
     else:
         words = detail["msg"]

@@ -3,7 +3,16 @@
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+)
 from typing import Annotated, Any, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, StringConstraints, WithJsonSchema
@@ -11,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 LINK_PATTERN = r"^[a-z][a-z0-9_.-]{0,14}$"
@@ -93,6 +103,26 @@ def _host_address(value: Any) -> Address:
     return address
 
 
+def _network(value: Any) -> Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        if not isinstance(value, str) or "%" in value:
+            raise ValueError
+        interface = ip_interface(value)
+    except ValueError:
+        raise PydanticCustomError(
+            "network", "is not a network; write it like 192.0.2.0/24 or 2001:db8::/32, one address like 192.0.2.7"
+        ) from None
+    if interface.ip != interface.network.network_address:
+        raise PydanticCustomError(
+            "network",
+            "has bits set behind its prefix length; the network is {network}",
+            {"network": str(interface.network)},
+        )
+    return interface.network
+
+
 def _interface(value: Any) -> Interface:
     if isinstance(value, IPv4Interface | IPv6Interface):
         return value
@@ -117,6 +147,12 @@ HostAddress = Annotated[
     PlainValidator(_host_address),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
+]
+NetworkAddress = Annotated[
+    Network,
+    PlainValidator(_network),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$"}),
 ]
 InterfaceAddress = Annotated[
     Interface,

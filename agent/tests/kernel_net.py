@@ -389,7 +389,7 @@ class Box(Network):
         """What the table holds, without counters."""
         answer = {}
         for set_name in ELEMENT_SETS:
-            kind = "set" if set_name in ("masqueraded", "traffic", "virtual4", "virtual6") else "map"
+            kind = "set" if set_name in ("masqueraded", "traffic", "usable", "virtual4", "virtual6") else "map"
             listing = json.loads(self.nft(f"list {kind} inet sluice {set_name}"))
             answer[set_name] = {held.key: held.element for held in readback.held(listing)}
         answer[CHAINS] = readback.chains(json.loads(self.nft("list chains inet")))
@@ -408,5 +408,5 @@ def expected(ruleset: Ruleset) -> dict[str, dict[str, Any]]:
     for _farm, elements in ruleset.pieces():
         for set_name, content in elements.items():
             result[set_name].update(content)
-    result[CHAINS] = {picker.name: ("", "") for picker in ruleset.hashes}
+    result[CHAINS] = {picker.name: ("", "") for picker in ruleset.chains}
     return result

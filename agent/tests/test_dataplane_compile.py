@@ -40,7 +40,7 @@ def merged(ruleset):
             held = result.setdefault(set_name, {})
             assert not held.keys() & content.keys()
             held.update(content)
-    result[CHAINS] = {picker.name: ("", "") for picker in ruleset.hashes}
+    result[CHAINS] = {picker.name: ("", "") for picker in ruleset.chains}
     return {set_name: content for set_name, content in result.items() if content}
 
 
@@ -183,6 +183,22 @@ def test_each_family_of_a_farm_has_a_turn_of_its_own():
     assert set(ruleset.marks().values()) == {("both", "a"), ("both", "b"), ("both", "c")}
 
 
+def test_a_farm_that_remembers_has_a_chain_for_it_before_its_picker():
+    sticky = {**WEB, "persistence": "address", "persistence_prefix4": 24, "persistence_timeout": 60}
+    ruleset = compiled({"web": sticky | {"persistence_static": {"198.51.100.0/24": "b"}}})
+    held = merged(ruleset)
+    assert held["pickers"] == {"1": ("jump persist4_24_60_static", "web/4")}
+    assert held["choosers"] == {"1": ("jump turn_2_0", "")}
+    assert held["usable"] == {"1": ("", ""), "2": ("", "")}
+    assert held["static4"] == {"1 . 198.51.100.0/24": ("2", "")}
+    assert readback.assignment(_complete(held)) == ruleset.assignment
+    down = merged(compiled({"web": sticky}, {"web": {"a": 1}}))
+    assert set(down["usable"]) == {"1"}
+    nobody = compiled({"web": sticky}, {"web": {}})
+    assert "usable" not in merged(nobody)
+    assert not nobody.chains
+
+
 def test_farms_that_hash_alike_share_a_chain_that_comes_and_goes_with_them():
     hashing = {**WEB, "scheduler": "source-hash"}
     plain = compiled({"web": WEB})
@@ -191,9 +207,9 @@ def test_farms_that_hash_alike_share_a_chain_that_comes_and_goes_with_them():
         {"web": WEB, "one": hashing | {"addresses": ["10.20.0.104"]}, "two": hashing | {"addresses": ["10.20.0.105"]}},
         previous=one,
     )
-    assert [picker.name for picker in one.hashes] == ["hash4_509_32"]
+    assert [picker.name for picker in one.chains] == ["hash4_509_32"]
     assert delta(plain, one)[0].text.startswith("table inet sluice { chain hash4_509_32 { ct mark set ")
-    assert one.hashes == two.hashes
+    assert one.chains == two.chains
     assert CHAINS not in {command.set_name for command in delta(one, two)}
     assert delta(two, plain)[-1].text == "delete chain inet sluice hash4_509_32"
     assert script(one).index("chain hash4_509_32") < script(one).index("jump hash4_509_32")
@@ -223,6 +239,9 @@ FARM = st.fixed_dictionaries(
         "forwarding": st.sampled_from(["dnat", "snat"]),
         "scheduler": st.sampled_from(["round-robin", "weighted", "source-hash"]),
         "hash_prefix4": st.sampled_from([24, 32]),
+        "persistence": st.sampled_from(["none", "none", "address", "address-port"]),
+        "persistence_timeout": st.sampled_from([60, 300]),
+        "static": st.booleans(),
         "enabled": st.booleans(),
         "backends": st.dictionaries(
             st.sampled_from(["b1", "b2", "b3"]),
@@ -252,10 +271,13 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
             if name in farms:
                 backends = {b: {**v, "address": f"10.30.0.{b[1]}"} for b, v in farms[name]["backends"].items()}
                 addresses = [f"10.20.0.{host}"]
+                settings = {key: value for key, value in farms[name].items() if key != "static"}
+                if farms[name].get("static") and backends:
+                    settings["persistence_static"] = {"198.51.100.0/24": min(backends), "198.51.101.7": max(backends)}
                 if host == 3 and backends:
                     backends["six"] = {"address": "fd00:30::1"}
                     addresses.append("fd00:20::3")
-                content[name] = {**farms[name], "addresses": addresses, "backends": backends}
+                content[name] = {**settings, "addresses": addresses, "backends": backends}
         ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous)
         assert executed(held, delta_from(held, ruleset)) == merged(ruleset)
         if previous:
@@ -289,8 +311,11 @@ def test_protocols_are_understood_as_name_and_number(protocol):
 def test_numbers_are_read_back_from_the_elements():
     ruleset = compiled({"web": WEB, "six": SIX})
     assert readback.assignment(merged(ruleset) | {"hosts6": {}, "backends6": {}}) is not None
-    everything = {name: {} for name in ("backends4", "backends6", "hosts4", "hosts6")} | merged(ruleset)
-    assert readback.assignment(everything) == ruleset.assignment
+    assert readback.assignment(_complete(merged(ruleset))) == ruleset.assignment
+
+
+def _complete(held):
+    return {name: {} for name in ("backends4", "backends6", "hosts4", "hosts6")} | held
 
 
 @pytest.mark.parametrize(

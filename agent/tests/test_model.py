@@ -6,8 +6,8 @@ import resource
 
 import pytest
 
-from agent.model import MAX_BYTES, Configuration, Invalid, parse, unreachable, validate
-from agent.model.rules import MAX_HASH_BUCKETS, MAX_SERVICES
+from agent.model import MAX_BYTES, Configuration, Invalid, canonical, parse, unreachable, validate
+from agent.model.rules import MAX_HASH_BUCKETS, MAX_SERVICES, MAX_WAYS
 from agent.model.text import MAX_FAULTS, TOO_MANY
 
 FARM = {"addresses": ["192.0.2.10"], "ports": [80], "backends": {"a": {"address": "198.51.100.1"}}}
@@ -226,6 +226,40 @@ def test_a_check_of_a_farm_of_ranges_needs_a_port():
     assert pointers(document(web=ranged)) == ["/farms/web/checks/0/port"]
     assert validate(document(web={**ranged, "checks": [{"port": 8000}]}))
     assert validate(document(web={**ranged, "backends": {"a": {"address": "198.51.100.1", "port": 80}}}))
+
+
+def test_persistence_and_its_static_entries():
+    sticky = {"persistence": "address"}
+    static = {"203.0.113.7": "a", "203.0.113.0/29": "a", "198.51.100.0/24": "a"}
+    ok = document(web=sticky | {"persistence_static": {"203.0.113.7": "a", "198.51.100.0/24": "a"}})
+    assert parse(canonical(validate(ok))) == validate(ok)
+    assert pointers(document(web=sticky | {"persistence_static": static})) == [
+        "/farms/web/persistence_static/203.0.113.7~132"
+    ]
+    wrong = {"203.0.113.7/24": "a", "nowhere": "a"}
+    told = dict(faults(document(web=sticky | {"persistence_static": wrong})))
+    assert "203.0.113.0/24" in told["/farms/web/persistence_static/203.0.113.7~124"]
+    assert "is not a network" in told["/farms/web/persistence_static/nowhere"]
+    unknown = {"203.0.113.0/24": "gone", "2001:db8::/32": "a"}
+    assert pointers(document(web=sticky | {"persistence_static": unknown})) == [
+        "/farms/web/persistence_static/2001:db8::~132",
+        "/farms/web/persistence_static/203.0.113.0~124",
+    ]
+    whole = {"protocols": ["all"], "ports": ["all"], "persistence": "address-port"}
+    assert pointers(document(web=whole)) == ["/farms/web/persistence"]
+    assert pointers(document(web=sticky | {"persistence_timeout": 0})) == ["/farms/web/persistence_timeout"]
+
+
+def test_there_are_so_many_ways_to_remember():
+    farms = {
+        f"f{number}": FARM
+        | {"addresses": [f"192.0.2.{number + 1}"], "persistence": "address"}
+        | {"persistence_timeout": number + 1}
+        for number in range(MAX_WAYS + 1)
+    }
+    assert pointers({"farms": farms}) == ["/farms"]
+    farms["f1"] |= {"persistence_timeout": 1}
+    assert validate({"farms": farms})
 
 
 def test_what_is_hashed_has_ports_and_fits():
