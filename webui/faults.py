@@ -48,6 +48,10 @@ def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:  #
             entry = typed[_index(index)] if _index(index) < len(typed) else ""
             # "70000 must be at most 65535": most messages begin with the value, those that don't get it.
             return _give(form[field], message if not entry or entry in message else f"{entry}: {message}")
+        case ["persistence_static", *entry]:
+            return _give(
+                form.persistence_static, message if not entry or entry[0] in message else f"{entry[0]}: {message}"
+            )
         case [field, *_] if field in (
             "enabled",
             "addresses",
@@ -58,6 +62,10 @@ def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:  #
             "hash_port",
             "hash_prefix4",
             "hash_prefix6",
+            "persistence",
+            "persistence_timeout",
+            "persistence_prefix4",
+            "persistence_prefix6",
         ):
             return _give(form[field], message)
         case ["backends" | "checks" as field]:

@@ -35,7 +35,7 @@ MAX_COMMENT = 500
 MAX_ROWS = 300
 """Rows of a form that are read: more than a farm can have, so that too many are told as such."""
 
-_KEY = re.compile(r"[a-z]+(-[0-9]{1,4}-[a-z]+)?")
+_KEY = re.compile(r"[a-z][a-z0-9_]*(-[0-9]{1,4}-[a-z_]+)?")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
 _PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "all": "All protocols"}
@@ -45,6 +45,9 @@ _OPTIONS = {
     "round-robin": "Round robin",
     "weighted": "Weighted",
     "source-hash": "Source hash",
+    "none": "None",
+    "address": "By address",
+    "address-port": "By address and port",
     "enabled": "Enabled",
     "drain": "Drain",
 }
@@ -179,6 +182,11 @@ class FarmForm(ReasonForm):
     hash_port = _described(BooleanField, "Farm", "hash_port")
     hash_prefix4 = _described(StringField, "Farm", "hash_prefix4")
     hash_prefix6 = _described(StringField, "Farm", "hash_prefix6")
+    persistence = _described(RadioField, "Farm", "persistence")
+    persistence_timeout = _described(StringField, "Farm", "persistence_timeout")
+    persistence_prefix4 = _described(StringField, "Farm", "persistence_prefix4")
+    persistence_prefix6 = _described(StringField, "Farm", "persistence_prefix6")
+    persistence_static = _described(StringField, "Farm", "persistence_static")
     checks = FieldList(FormField(CheckForm))
     backends = FieldList(FormField(BackendForm))
 
@@ -194,6 +202,11 @@ class FarmForm(ReasonForm):
             "hash_port": bool(self.hash_port.data),
             "hash_prefix4": self._or_default("hash_prefix4"),
             "hash_prefix6": self._or_default("hash_prefix6"),
+            "persistence": self.persistence.data,
+            "persistence_timeout": self._or_default("persistence_timeout"),
+            "persistence_prefix4": self._or_default("persistence_prefix4"),
+            "persistence_prefix6": self._or_default("persistence_prefix6"),
+            "persistence_static": dict(self.static_entries()),
             "checks": [entry.form.content() for entry in self.checks],
             "backends": {row.name.data: row.content() for row in self.rows()},
         }
@@ -202,12 +215,23 @@ class FarmForm(ReasonForm):
         """The number that was typed into a field, the model's default when nothing was."""
         return number(self[name].data) if (self[name].data or "").strip() else words("Farm", name).default
 
+    def static_entries(self) -> list[tuple[str, str]]:
+        """Network and backend of each line that was typed."""
+        lines = [line.split(maxsplit=1) for line in (self.persistence_static.data or "").splitlines() if line.strip()]
+        return [(line[0], line[1].strip() if len(line) > 1 else "") for line in lines]
+
     @property
     def hashes(self) -> bool:
         """Whether what concerns hashing is to be seen: it counts, or has a fault."""
-        return self.scheduler.data == "source-hash" or any(
-            field.errors for field in (self.hash_port, self.hash_prefix4, self.hash_prefix6)
-        )
+        return self.scheduler.data == "source-hash" or self._wrong("hash_")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what concerns persistence is to be seen: it counts, or has a fault."""
+        return self.persistence.data != "none" or self._wrong("persistence")
+
+    def _wrong(self, start: str) -> bool:
+        return any(field.errors for field in self if field.short_name.startswith(start))
 
     def rows(self) -> list[BackendForm]:
         """The rows of backends that something was typed into."""
@@ -225,6 +249,9 @@ class FarmForm(ReasonForm):
                     f"{row.name.data} is the name of another backend; each needs its own",
                 ]
             seen.add(row.name.data)
+        networks = [network for network, _ in self.static_entries()]
+        for network in sorted({network for network in networks if networks.count(network) > 1}):
+            self.persistence_static.errors = [*self.persistence_static.errors, f"{network} stands twice; write it once"]
 
     def faults(self) -> Iterator[tuple[str, str, str]]:
         """Every fault at a field: the field's id, its label, the words."""
@@ -239,6 +266,11 @@ class FarmForm(ReasonForm):
             self.hash_port,
             self.hash_prefix4,
             self.hash_prefix6,
+            self.persistence,
+            self.persistence_timeout,
+            self.persistence_prefix4,
+            self.persistence_prefix6,
+            self.persistence_static,
         ):
             yield from ((field.id, field.label.text, words) for words in field.errors)
         for index, entry in enumerate(self.checks, 1):
@@ -266,6 +298,11 @@ def farm_data(name: str, farm: Farm, snapshot: int) -> Mapping[str, Any]:
         "hash_port": farm.hash_port,
         "hash_prefix4": farm.hash_prefix4,
         "hash_prefix6": farm.hash_prefix6,
+        "persistence": farm.persistence,
+        "persistence_timeout": farm.persistence_timeout,
+        "persistence_prefix4": farm.persistence_prefix4,
+        "persistence_prefix6": farm.persistence_prefix6,
+        "persistence_static": "\n".join(f"{network} {backend}" for network, backend in farm.persistence_static.items()),
         "checks": [
             {
                 "interval": f"{check.interval:g}",

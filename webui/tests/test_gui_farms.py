@@ -54,6 +54,11 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "hash_port": False,
         "hash_prefix4": 32,
         "hash_prefix6": 128,
+        "persistence": "none",
+        "persistence_timeout": 300,
+        "persistence_prefix4": 32,
+        "persistence_prefix6": 128,
+        "persistence_static": {},
         "checks": [{"type": "tcp", "interval": 2.5, "timeout": 1.0, "rise": 5, "fall": 4, "port": 8000}],
         "backends": {
             "web1": {"address": "10.0.0.1", "port": 8080, "weight": 3, "state": "enabled"},
@@ -86,6 +91,59 @@ def test_a_form_that_nobody_touched_changes_nothing(browser, shared_agent):
     after = client.farms()
     assert after.farms["untouched"] == before.farms["untouched"]
     assert after.snapshot == before.snapshot
+
+
+def test_hashing_and_persistence_are_typed_shown_and_kept(browser, shared_agent):
+    backends = {"a": {"address": "10.0.2.1"}, "b": {"address": "10.0.2.2"}}
+    shared_agent.client().put_farm("sticky", FARM | {"addresses": ["192.0.2.31"], "backends": backends})
+    page = browser.open("/farms/sticky/edit")
+    assert "open" not in page.one(id="part-hash").attributes
+    assert "open" not in page.one(id="part-persistence").attributes
+    typed = {
+        "scheduler": "source-hash",
+        "hash_prefix4": "24",
+        "hash_port": ["y"],
+        "persistence": "address",
+        "persistence_timeout": "1800",
+        "persistence_prefix4": "28",
+        "persistence_prefix6": "",
+        "persistence_static": "198.51.100.0/24 a\n203.0.113.7   b\n",
+    }
+    browser.fill(typed, press="save")
+    assert browser.path == "/farms/sticky", browser.page.text
+    farm = shared_agent.client().farm("sticky").farm.model_dump(mode="json")
+    assert (farm["hash_prefix4"], farm["hash_prefix6"], farm["hash_port"]) == (24, 128, True)
+    assert (farm["persistence"], farm["persistence_timeout"]) == ("address", 1800)
+    assert (farm["persistence_prefix4"], farm["persistence_prefix6"]) == (28, 128)
+    assert farm["persistence_static"] == {"198.51.100.0/24": "a", "203.0.113.7/32": "b"}
+    settings = browser.page.one(class_="facts").text
+    assert "the first 24 bits of IPv4 addresses, and the source port" in settings
+    assert "198.51.100.0/24 always to a" in settings
+    page = browser.open("/farms/sticky/edit")
+    assert "open" in page.one(id="part-hash").attributes
+    assert "open" in page.one(id="part-persistence").attributes
+    browser.fill({}, press="save")
+    assert "Nothing was changed" in browser.page.text
+
+
+def test_faults_of_what_is_folded_away_unfold_it(browser):
+    typed = {
+        "name": "folded",
+        "addresses": "192.0.2.41",
+        "ports": "80",
+        "hash_prefix4": "33",
+        "persistence_timeout": "never",
+        "persistence_static": "198.51.100.1/24 a\n203.0.113.7 nobody\n203.0.113.7 else",
+    }
+    page = browser.open("/farms/new")
+    page = browser.fill(typed, press="save")
+    faults = browser.faults()
+    assert set(faults) == {"hash_prefix4", "persistence_timeout", "persistence_static"}
+    assert "198.51.100.0/24" in faults["persistence_static"]
+    assert "203.0.113.7 stands twice" in faults["persistence_static"]
+    assert "open" in page.one(id="part-hash").attributes
+    assert "open" in page.one(id="part-persistence").attributes
+    assert page.one(id="persistence_static").text.split() == typed["persistence_static"].split()
 
 
 def test_every_fault_is_at_its_field_and_the_input_is_kept(browser, shared_agent):
