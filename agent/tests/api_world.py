@@ -20,7 +20,7 @@ from agent.system.credentials import Provisioning
 from agent.system.links import LinkAddress, SystemLink
 
 PASSWORD = "a long enough password"
-TOKEN = "provisioned-token-of-forty-characters-00"
+TOKEN = "provisioned-token-".ljust(512, "0")  # as long as one may be
 
 FARM = {
     "addresses": ["192.0.2.10"],
