@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Balancing with real clients and real web servers, set up through the API."""
 
-from lab.appliance import VIRTUAL_ADDRESS, Appliance, demo_farm
+from lab.appliance import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6, Appliance, demo_farm
 from lab.client import REFUSED, TIMEOUT
 from lab.laboratory import Laboratory
 from lab.waiting import wait_until
@@ -29,6 +29,38 @@ def test_weights_are_kept_in_every_round(lab: Laboratory, claimed: Appliance) ->
 
     for start in range(0, 40, 4):
         assert sorted(answers[start : start + 4]) == ["web1", "web1", "web1", "web2"]
+
+
+def test_both_families_and_udp_take_turns_by_themselves(lab: Laboratory, claimed: Appliance) -> None:
+    six = {f"{name}-six": {"address": lab.backend(name).address6} for name in lab.backends}
+    farm = demo_farm(lab.backends, addresses=[VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6], protocols=["tcp", "udp"])
+    farm["backends"] |= six
+    claimed.put_farm("shop", farm)
+    claimed.wait_healthy("shop", *lab.backends, *six)
+
+    for address in (VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6):
+        answers = [lab.client.get(address), lab.client.ask(address), lab.client.get(address), lab.client.ask(address)]
+        assert answers == answers[:2] * 2
+        assert sorted(answers[:2]) == ["web1", "web2"]
+
+
+def test_a_client_comes_back_to_its_backend_until_that_dies(lab: Laboratory, claimed: Appliance) -> None:
+    farm = demo_farm(lab.backends, addresses=[VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6], persistence="address")
+    farm["backends"] |= {f"{name}-six": {"address": lab.backend(name).address6} for name in lab.backends}
+    claimed.put_farm("shop", farm)
+    claimed.wait_healthy("shop", *farm["backends"])
+
+    mine, mine6 = lab.client.get(VIRTUAL_ADDRESS), lab.client.get(VIRTUAL_ADDRESS6)
+    assert lab.client.tally(6, VIRTUAL_ADDRESS) == {mine: 6}
+    assert lab.client.tally(6, VIRTUAL_ADDRESS6) == {mine6: 6}
+
+    lab.backend(mine).stop()
+    claimed.wait_health("shop", mine, "unhealthy")
+    other = lab.client.get(VIRTUAL_ADDRESS)
+    assert other in lab.backends.keys() - {mine}
+    lab.backend(mine).start()
+    claimed.wait_healthy("shop", mine)
+    assert lab.client.tally(6, VIRTUAL_ADDRESS) == {other: 6}
 
 
 def test_a_drained_backend_gets_nothing_new(lab: Laboratory, claimed: Appliance) -> None:

@@ -20,6 +20,7 @@ from lab.waiting import Deadline
 ADDRESS = MGMT.address(APPLIANCE_NUMBER)
 PASSWORD = "correct horse battery staple"
 VIRTUAL_ADDRESS = CLIENTS.address(100)
+VIRTUAL_ADDRESS6 = CLIENTS.address6(100)
 
 LINKS = {"mgmt": "enp0s16", "clients": "enp0s17", "backends": "enp0s18"}
 """The kernel's names of the three cards, by segment; they follow from the PCI slots in qemu.py."""
@@ -34,8 +35,12 @@ def links_document() -> dict[str, Any]:
     """The part of a configuration that gives the appliance its addresses in the lab."""
     return {
         LINKS["mgmt"]: {"dhcp": True},
-        LINKS["clients"]: {"addresses": [f"{CLIENTS.address(APPLIANCE_NUMBER)}/24"]},
-        LINKS["backends"]: {"addresses": [f"{BACKENDS.address(APPLIANCE_NUMBER)}/24"]},
+        **{
+            LINKS[segment.name]: {
+                "addresses": [f"{segment.address(APPLIANCE_NUMBER)}/24", f"{segment.address6(APPLIANCE_NUMBER)}/64"]
+            }
+            for segment in (CLIENTS, BACKENDS)
+        },
     }
 
 

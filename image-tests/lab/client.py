@@ -44,6 +44,22 @@ class Client:
             except OSError:
                 return UNREACHABLE
 
+    def ask(self, address: str, port: int = 80, *, timeout: float = 10.0) -> str:
+        """Send one datagram from a new port, and return what was answered: a name, "refused" or "timeout"."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with self.host.entered():
+            datagram = socket.socket(family, socket.SOCK_DGRAM)
+        with datagram:
+            datagram.settimeout(timeout)
+            datagram.connect((address, port))
+            try:
+                datagram.send(b"who?")
+                return datagram.recv(100).decode()
+            except ConnectionRefusedError:
+                return REFUSED
+            except TimeoutError:
+                return TIMEOUT
+
     def turns(self, count: int, address: str, port: int = 80) -> list[str]:
         """Make `count` connections, one after the other, and return who answered each."""
         return [self.get(address, port) for _ in range(count)]

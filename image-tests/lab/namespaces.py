@@ -28,6 +28,10 @@ class Segment:
         """The address of host `number` in this network."""
         return f"{self.prefix}.{number}"
 
+    def address6(self, number: int) -> str:
+        """Its IPv6 address; the network's prefix length is 64."""
+        return f"fd00:{self.prefix.split('.')[1]}::{number}"
+
 
 MGMT = Segment("mgmt", "10.10.0")
 CLIENTS = Segment("clients", "10.20.0")
@@ -59,6 +63,7 @@ class Host:
         self.name = name
         first, number = next(iter(legs.items()))
         self.address = first.address(number)
+        self.address6 = first.address6(number)
         self._descriptor = _new_network_namespace()
         self._cables: list[str] = []
         ip("link", "set", "lo", "up", into=self)
@@ -70,8 +75,11 @@ class Host:
             mac = f"02:00:00:{segment.prefix.split('.')[1]}:00:{own:02x}"
             ip("link", "set", leg, "address", mac, "up", into=self)
             ip("address", "add", f"{segment.address(own)}/24", "dev", leg, into=self)
+            # Nobody else can have it, so nothing waits for an answer to that question.
+            ip("address", "add", f"{segment.address6(own)}/64", "dev", leg, "nodad", into=self)
         if APPLIANCE_NUMBER not in legs.values():
             ip("route", "add", "default", "via", first.address(APPLIANCE_NUMBER), into=self)
+            ip("-6", "route", "add", "default", "via", first.address6(APPLIANCE_NUMBER), into=self)
 
     @property
     def path(self) -> str:

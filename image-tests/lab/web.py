@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Real web servers for the backends' segment: each answers with its own name and remembers who asked."""
+"""Real servers for the backends' segment: each answers with its own name, to HTTP and to datagrams."""
 
 import socket
+import socketserver
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,8 +54,25 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are kept in `seen`, not printed."""
 
 
+class _Datagrams(socketserver.UDPServer):
+    """Answers every datagram with the server's name, on a socket that was opened in another network namespace."""
+
+    def __init__(self, bound: socket.socket, name: str) -> None:
+        super().__init__(bound.getsockname()[:2], _Named, bind_and_activate=False)
+        self.socket.close()
+        self.socket = bound
+        self.name = name.encode()
+
+
+class _Named(socketserver.BaseRequestHandler):
+    server: _Datagrams
+
+    def handle(self) -> None:
+        self.request[1].sendto(self.server.name, self.client_address)
+
+
 class WebServer:
-    """A web server on a host of the lab; a context manager that stops it."""
+    """A web server on a host of the lab, IPv4 and IPv6, and UDP on the same port; a context manager that stops it."""
 
     def __init__(self, host: Host, port: int = 80, *, name: str = "") -> None:
         self.host = host
@@ -62,8 +80,7 @@ class WebServer:
         self.name = name or host.name
         self._seen: list[Seen] = []
         self._lock = threading.Lock()
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
+        self._running: list[tuple[socketserver.BaseServer, threading.Thread]] = []
 
     def __enter__(self) -> Self:
         self.start()
@@ -74,8 +91,13 @@ class WebServer:
 
     @property
     def address(self) -> str:
-        """The address it listens on."""
+        """The IPv4 address it listens on."""
         return self.host.address
+
+    @property
+    def address6(self) -> str:
+        """The IPv6 address it listens on."""
+        return self.host.address6
 
     @property
     def seen(self) -> list[Seen]:
@@ -94,20 +116,25 @@ class WebServer:
             self._seen.append(seen)
 
     def start(self) -> None:
-        """Open the port and answer; nothing happens when it is running already."""
-        if self._server is not None:
+        """Open the ports and answer; nothing happens when it is running already."""
+        if self._running:
             return
-        with self.host.entered():
-            listening = socket.create_server((self.host.address, self.port), backlog=128)
-        self._server = _Server(listening, self)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        self._thread.start()
+        for address in (self.address, self.address6):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with self.host.entered():
+                listening = socket.create_server((address, self.port), family=family, backlog=128)
+                bound = socket.socket(family, socket.SOCK_DGRAM)
+                bound.bind((address, self.port))
+            for server in (_Server(listening, self), _Datagrams(bound, self.name)):
+                thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+                thread.start()
+                self._running.append((server, thread))
 
     def stop(self) -> None:
-        """Close the port: whoever connects from now on is refused."""
-        if self._server is None or self._thread is None:
-            return
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-        self._server = self._thread = None
+        """Close the ports: whoever connects from now on is refused."""
+        for server, _ in self._running:
+            server.shutdown()
+            server.server_close()
+        for _, thread in self._running:
+            thread.join()
+        self._running.clear()
