@@ -16,7 +16,7 @@ from webui import live
 from webui.changes import Line, lines
 from webui.csrf import EXPIRED
 from webui.faults import place
-from webui.forms import MAX_ROWS, FarmForm, ReasonForm, farm_data, option_title, sent
+from webui.forms import MAX_ROWS, ClientsForm, FarmForm, ReasonForm, farm_data, option_title, sent
 from webui.session import agent
 
 blueprint = Blueprint("farms", __name__, url_prefix="/farms")
@@ -89,6 +89,30 @@ def edit(name: str) -> Answer:
 def change(name: str) -> Answer:
     """Change a farm."""
     return _edited(sent(), _known(name))
+
+
+@blueprint.route("/<name>/clients", methods=["GET", "POST"])
+def clients(name: str) -> Answer:
+    """The clients that a farm remembers; a POST forgets those that the page shows."""
+    farm = agent().farm(_known(name)).farm
+    form = ClientsForm(request.values)
+    client, backend = form.network, form.backend.data or None
+    top: list[str] = []
+    status, found = 200, None
+    try:
+        if request.method == "POST":
+            if form.validate():
+                count = agent().forget_clients(name, client=client, backend=backend)
+                flash(f"Forgotten: {count}. Their next connections are balanced anew.", "info")
+                return redirect(url_for("farms.clients", name=name), 303)
+            top, status = [EXPIRED], 400
+        found = agent().clients(name, client=client, backend=backend)
+    except Problem as problem:
+        if problem.status == 401:
+            raise
+        top, status = [problem.detail], problem.status
+    page = render_template("farms/clients.html", name=name, farm=farm, form=form, found=found, top=top)
+    return page, status
 
 
 @blueprint.route("/<name>/delete", methods=["GET", "POST"])

@@ -169,6 +169,18 @@ class ReasonForm(SafeForm):
         return " ".join(text.split())[:MAX_COMMENT]
 
 
+class ClientsForm(SafeForm):
+    """Which of a farm's clients are meant."""
+
+    client = StringField("Client", description="An address, or a network such as 192.0.2.0/24.")
+    backend = StringField("Backend")
+
+    @property
+    def network(self) -> str | None:
+        """What was typed for the client; None for nothing."""
+        return (self.client.data or "").strip() or None
+
+
 class FarmForm(ReasonForm):
     """A farm, new or known."""
 

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import web
@@ -36,25 +37,27 @@ class Query:
     """A parameter in the query. Integers have bounds, strings a length in characters."""
 
     name: str
-    kind: Literal["integer", "string"]
+    kind: Literal["integer", "string", "network"]
     description: str
     minimum: int = 1
     maximum: int = MAX_NUMBER
 
     def schema(self) -> dict[str, Any]:
         """The parameter's JSON schema."""
-        if self.kind == "string":
+        if self.kind != "integer":
             return {"type": "string", "maxLength": self.maximum}
         return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
 
     def fault(self, text: str) -> str | None:
         """What is wrong with a value, or None."""
+        if self.kind == "network":
+            fit = "must be an address, or a network without bits behind its prefix length, such as 192.0.2.0/24"
+            return None if _is_network(text) else fit
         if self.kind == "string":
             if len(text) > self.maximum:
                 return f"is longer than {self.maximum} characters"
-            if any(is_control(character) for character in text):
-                return "has control characters; write it on one line of plain text"
-            return None
+            controls = any(is_control(character) for character in text)
+            return "has control characters; write it on one line of plain text" if controls else None
         if not re.fullmatch(r"[0-9]{1,16}", text) or not self.minimum <= int(text) <= self.maximum:
             return f"must be a whole number from {self.minimum} to {self.maximum}"
         return None
@@ -102,6 +105,14 @@ class Route:
     def parameters(self) -> list[str]:
         """The names of the path's parameters."""
         return re.findall(r"\{(\w+)\}", self.path)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_control(character: str) -> bool:

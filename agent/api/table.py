@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table of endpoints: the router, the checks of requests and the OpenAPI document are made of it."""
 
-from agent.api import documents, entry, history, metrics, now
+from agent.api import clients, documents, entry, history, metrics, now
 from agent.api.description import get_openapi
 from agent.api.documents import Farms
 from agent.api.route import FARM, LARGE, Query, Reply, Route
@@ -9,8 +9,10 @@ from agent.model import Configuration, Farm
 from agent.model.answers import (
     Claim,
     ClaimState,
+    ClientList,
     Console,
     Diff,
+    Forgotten,
     Login,
     PasswordChange,
     PasswordChanged,
@@ -27,8 +29,13 @@ _COMMENT = Query("comment", "string", "Why, in the author's words; one line.", m
 _LIMIT = Query("limit", "integer", f"How many at most; {history.DEFAULT_LIMIT} by default.", maximum=500)
 _BEFORE = Query("before", "integer", "Only snapshots with smaller numbers.")
 
+_CLIENT = Query("client", "network", "Only clients in this network, or this address.", maximum=64)
+_BACKEND = Query("backend", "string", "Only clients of this backend.", maximum=63)
+_CLIENTS = Query("limit", "integer", f"How many at most; {clients.DEFAULT_LIMIT} by default.", maximum=100_000)
+
 _MADE = Reply("The snapshot that is in force now.", SnapshotInfo, tagged=True)
 _NO_FARM = {404: "There is no farm of this name."}
+_NO_FARM_OR_BACKEND = {404: "There is no farm, or no backend in it, of this name."}
 _NO_SNAPSHOT = {404: "There is no snapshot of this number."}
 _CHANGE = {
     409: "Another change is under way.",
@@ -115,6 +122,27 @@ ROUTES: tuple[Route, ...] = (
         query=(_COMMENT,),
         conditional=True,
         refusals={**_CHANGE, **_NO_FARM},
+    ),
+    Route(
+        "GET",
+        "/farms/{name}/clients",
+        clients.list_clients,
+        "The clients that a farm remembers",
+        {200: Reply("The clients; none for a farm without persistence.", ClientList)},
+        "farms",
+        query=(_CLIENT, _BACKEND, _CLIENTS),
+        refusals=_NO_FARM_OR_BACKEND,
+    ),
+    Route(
+        "DELETE",
+        "/farms/{name}/clients",
+        clients.forget_clients,
+        "Forget clients of a farm",
+        {200: Reply("They are forgotten: their next connections are balanced anew.", Forgotten)},
+        "farms",
+        "Without a parameter, all of them. Connections that are open stay where they are.",
+        query=(_CLIENT, _BACKEND),
+        refusals=_NO_FARM_OR_BACKEND,
     ),
     Route(
         "GET",

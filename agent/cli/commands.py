@@ -143,6 +143,39 @@ def _show_show(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
     yield from outline(content)
 
 
+def _clients_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("farm", metavar="FARM", help="the farm")
+    parser.add_argument("--client", metavar="NETWORK", help="only clients in this network, or this address")
+    parser.add_argument("--backend", metavar="BACKEND", help="only clients of this backend")
+    parser.add_argument("--limit", type=number, metavar="N", help="how many at most; 200 by default")
+    parser.add_argument("--forget", action="store_true", help="forget them, all of them without the options above")
+
+
+def _clients(arguments: argparse.Namespace, agent: Connection) -> Any:
+    path = f"/farms/{quote(arguments.farm, safe='')}/clients"
+    query = {"client": arguments.client, "backend": arguments.backend}
+    if arguments.forget:
+        return agent.request("DELETE", path, query=query).json()
+    return agent.request("GET", path, query=query | {"limit": arguments.limit}).json()
+
+
+def _show_clients(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    if arguments.forget:
+        yield f"Forgotten: {count(content['forgotten'])}."
+        return
+    rows = [
+        (
+            each["client"] + (f" port {each['port']}" if each["port"] else ""),
+            each["backend"] or "(gone)",
+            duration(each["expires_s"]),
+        )
+        for each in content["clients"]
+    ]
+    yield from table(("client", "backend", "forgotten in"), rows, right=(2,)).splitlines()
+    if content["total"] > len(rows):
+        yield f"... and {count(content['total'] - len(rows))} more."
+
+
 def _snapshots_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=number, default=20, metavar="N", help="how many at most; 20 by default")
     parser.add_argument("--before", type=number, metavar="N", help="only snapshots with smaller numbers")
@@ -246,6 +279,7 @@ def _show_password(arguments: argparse.Namespace, content: Any) -> Iterator[str]
 COMMANDS = (
     Command("status", "farms and backends as they are now", _nothing, _status, _show_status),
     Command("show", "the configuration in force", _show_arguments, _show, _show_show),
+    Command("clients", "the clients that a farm remembers", _clients_arguments, _clients, _show_clients),
     Command("snapshots", "the snapshots, the newest first", _snapshots_arguments, _snapshots, _show_snapshots),
     Command("diff", "what changed between two snapshots", _diff_arguments, _diff, _show_diff),
     Command("rollback", "put an earlier configuration in force", _rollback_arguments, _rollback, _show_made),

@@ -12,8 +12,10 @@ from agent.client.connection import AgentDown, Answer, Connection
 from agent.model import Configuration, Farm
 from agent.model.answers import (
     ClaimState,
+    ClientList,
     Console,
     Diff,
+    Forgotten,
     JsonObject,
     PasswordChanged,
     Preview,
@@ -133,6 +135,19 @@ class Client(Connection):
         return _typed(
             SnapshotInfo, self.request("DELETE", f"/farms/{_segment(name)}", query=_comment(comment), parent=parent)
         )
+
+    def clients(
+        self, farm: str, *, client: str | None = None, backend: str | None = None, limit: int | None = None
+    ) -> ClientList:
+        """The clients that a farm remembers: all, those in the network `client`, those of `backend`. Problem 404."""
+        query = {"client": client, "backend": backend, "limit": limit}
+        return _typed(ClientList, self.request("GET", f"/farms/{_segment(farm)}/clients", query=query))
+
+    def forget_clients(self, farm: str, *, client: str | None = None, backend: str | None = None) -> int:
+        """Forget these clients; how many there were. Problem 404."""
+        query = {"client": client, "backend": backend}
+        answer = self.request("DELETE", f"/farms/{_segment(farm)}/clients", query=query)
+        return _typed(Forgotten, answer).forgotten
 
     def compile(self, document: Configuration | Mapping[str, Any]) -> str:
         """What the kernel would hold, as a script that `nft -f` loads. Changes nothing. Problem 422: its faults."""

@@ -14,10 +14,12 @@ from agent.access import Access
 from agent.controller.host import UNDONE, Host
 from agent.controller.observe import Observer, draining_and_unhealthy, effective_weights
 from agent.controller.opening import UNUSABLE, first_configuration, last_good
-from agent.dataplane import Assignment, Kernel, KernelRefused, Ruleset, compile_ruleset, script
+from agent.dataplane import Assignment, Client, Clients, Kernel, KernelRefused, Ruleset, compile_ruleset, script
 from agent.health import Checker, Target, Verdict, targets
 from agent.model import Configuration, Fault, Invalid, digest, pointer
+from agent.model.answers import ClientList, ClientNow
 from agent.model.state import StateNow, SystemNow, Trouble
+from agent.model.types import Network
 from agent.snapshots import Conflict, Snapshot, Store, StoreError
 from agent.storage import write_atomically
 from agent.system import credentials, facts, networkd
@@ -45,6 +47,7 @@ class Controller:
         store: Store,
         access: Access,
         kernel: Kernel,
+        clients: Clients,
         host: Host,
         run_directory: Path,
         provisioning: Provisioning,
@@ -70,6 +73,7 @@ class Controller:
         self._opening: list[Trouble] = []
         self._converging: list[Trouble] = []
         self._observer = Observer(kernel, host, self._checker)
+        self._clients = clients
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -84,6 +88,7 @@ class Controller:
             store=Store.open(data, software=facts.version()),
             access=Access.open(data),
             kernel=Kernel(),
+            clients=Clients(),
             host=Host(networkd.directory()),
             run_directory=Path(os.environ.get("SLUICE_RUN", "/run/sluice")),
             provisioning=credentials.read(),
@@ -196,6 +201,35 @@ class Controller:
         return await asyncio.to_thread(
             lambda: self._observer.system(number, claimed=self.access.claimed, troubles=self.troubles())
         )
+
+    async def clients(
+        self, farm: str, network: Network | None = None, backend: str | None = None, limit: int | None = None
+    ) -> ClientList:
+        """The clients that `farm` remembers: all, those in `network`, those of `backend`; at most `limit`.
+
+        Raises OSError when the kernel does not tell.
+        """
+        found = await asyncio.to_thread(self._remembered, farm, network, backend)
+        listed = [
+            ClientNow(client=_client(each), port=each.port, backend=each.backend, expires_s=each.expires)
+            for each in found[:limit]
+        ]
+        return ClientList(clients=listed, total=len(found))
+
+    async def forget_clients(self, farm: str, network: Network | None = None, backend: str | None = None) -> int:
+        """Forget those clients; how many there were. Their open connections stay. Raises OSError."""
+        found = await asyncio.to_thread(self._remembered, farm, network, backend)
+        return await asyncio.to_thread(self._clients.forget, found)
+
+    def _remembered(self, farm: str, network: Network | None, backend: str | None) -> list[Client]:
+        ruleset = self._ruleset
+        found = self._clients.remembered(ruleset, farm) if ruleset else []
+        return [
+            each
+            for each in found
+            if backend in (None, each.backend)
+            and (network is None or (each.network.version == network.version and each.network.overlaps(network)))
+        ]
 
     def troubles(self) -> list[Trouble]:
         """What is wrong with the appliance and needs a person. Waits for the stores; call it in a thread."""
@@ -314,6 +348,11 @@ class Controller:
 
     async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, lambda: function(*arguments))
+
+
+def _client(client: Client) -> str:
+    network = client.network
+    return str(network if network.num_addresses > 1 else network.network_address)
 
 
 def _kernel_fault(refused: KernelRefused) -> Fault:

@@ -12,9 +12,20 @@ How it works is told in docs/dataplane.md.
 """
 
 from agent.dataplane.assignment import Assignment
+from agent.dataplane.clients import Client, Clients
 from agent.dataplane.compile import compile_ruleset
 from agent.dataplane.kernel import Counters, Kernel, KernelRefused
 from agent.dataplane.ruleset import Ruleset
 from agent.dataplane.script import script
 
-__all__ = ["Assignment", "Counters", "Kernel", "KernelRefused", "Ruleset", "compile_ruleset", "script"]
+__all__ = [
+    "Assignment",
+    "Client",
+    "Clients",
+    "Counters",
+    "Kernel",
+    "KernelRefused",
+    "Ruleset",
+    "compile_ruleset",
+    "script",
+]

@@ -44,12 +44,17 @@ class Persistence:
         return f"persist{self.family}_{self.prefix}_{self.timeout}{more}"
 
     @property
+    def set_name(self) -> str:
+        """The map that has its clients."""
+        return f"sticky{'_port' if self.port else ''}{self.family}"
+
+    @property
     def rules(self) -> tuple[str, ...]:
         """The rules of its chain."""
         address = "ip saddr" if self.family == 4 else "ip6 saddr"
         # In the middle nft takes an operation in parentheses only.
         client = f"meta mark . {'th sport . ' if self.port else ''}({masked(self.family, self.prefix)})"
-        table = f"@sticky{'_port' if self.port else ''}{self.family}"
+        table = f"@{self.set_name}"
         remember = f"{table} {{ {client} timeout {self.timeout}s : ct mark }}"
         given = (f"ct mark set meta mark . {address} map @static{self.family} ct mark @usable return",)
         return (

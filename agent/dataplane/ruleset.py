@@ -46,7 +46,7 @@ class Ruleset:
 
         False also for a farm that is not in the ruleset, or none of whose backends takes connections.
         """
-        parts = [part for part in self._sides(farm) if part.weights]
+        parts = [part for _, part in self.sides(farm) if part.weights]
         return bool(parts) and all(
             part.numbers.picker and is_exact(part.numbers.picker, part.weights.values()) for part in parts
         )
@@ -56,7 +56,7 @@ class Ruleset:
 
         0 for what is not in the ruleset.
         """
-        return max((part.shares.get(backend, 0.0) for part in self._sides(farm)), default=0.0)
+        return max((part.shares.get(backend, 0.0) for _, part in self.sides(farm)), default=0.0)
 
     def marks(self) -> Mapping[int, tuple[str, str]]:
         """The connection mark of every backend -> (farm, backend)."""
@@ -75,9 +75,10 @@ class Ruleset:
         for side in sorted(self.parts):
             yield side.farm, self.parts[side].elements
 
-    def _sides(self, farm: str) -> Iterator[Part]:
+    def sides(self, farm: str) -> Iterator[tuple[Side, Part]]:
+        """The sides of a farm and their parts, IPv4 first; none for what is not in the ruleset."""
         families: tuple[Family, ...] = (4, 6)
         for family in families:
-            part = self.parts.get(Side(farm, family))
-            if part:
-                yield part
+            side = Side(farm, family)
+            if side in self.parts:
+                yield side, self.parts[side]

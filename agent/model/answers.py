@@ -65,6 +65,28 @@ class Diff(_Answer):
     changes: list[Change] = Field(description="In the order of the document's paths.")
 
 
+class ClientNow(_Answer):
+    """A client that a farm with persistence remembers."""
+
+    client: str = Field(description="Its address, or the network that the farm takes for one client.")
+    port: int | None = Field(description="Its port, where the farm remembers ports too.")
+    backend: str = Field(description="Where it goes; empty for a backend that is gone.")
+    expires_s: float = Field(description="It is forgotten in so many seconds, unless it comes back.")
+
+
+class ClientList(_Answer):
+    """Clients in the order of their addresses."""
+
+    clients: list[ClientNow]
+    total: int = Field(description="How many there are of this kind; the list may have fewer.")
+
+
+class Forgotten(_Answer):
+    """How many clients were forgotten."""
+
+    forgotten: int
+
+
 class ClaimState(_Answer):
     """Whether the appliance has an administrator."""
 

@@ -18,6 +18,7 @@ from agent.dataplane import Counters, KernelRefused, Ruleset
 from agent.snapshots import Store
 from agent.system.credentials import Provisioning
 from agent.system.links import LinkAddress, SystemLink
+from agent.tests.edges import ClientsEdge
 
 PASSWORD = "a long enough password"
 TOKEN = "provisioned-token-".ljust(512, "0")  # as long as one may be
@@ -93,6 +94,7 @@ class World:
     def __init__(self, directory: Path, *, wait: bool) -> None:
         self.socket = directory / "agent.sock"
         self.kernel = FakeKernel()
+        self.clients = ClientsEdge()
         self.host = FakeHost()
         self.controller: Controller
         self._directory = directory
@@ -134,6 +136,7 @@ class World:
             store=Store.open(self._directory, software="1.2.3"),
             access=Access.open(self._directory),
             kernel=self.kernel,
+            clients=self.clients,
             host=self.host,
             run_directory=self._directory,
             provisioning=Provisioning(api_token=TOKEN),

@@ -2,14 +2,14 @@
 """The controller's edges for tests without a kernel: they keep what they are given, and fail when told to."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import ip_interface
 from pathlib import Path
 
 from agent.access import Access
 from agent.controller import Controller
 from agent.controller.host import Host
-from agent.dataplane import Assignment, Counters, Kernel, KernelRefused, Ruleset
+from agent.dataplane import Assignment, Client, Clients, Counters, Kernel, KernelRefused, Ruleset
 from agent.model import Configuration
 from agent.model.state import Trouble
 from agent.snapshots import Store
@@ -97,6 +97,21 @@ class HostEdge(Host):
         pass
 
 
+class ClientsEdge(Clients):
+    """Remembers the clients in `known`, of every farm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: list[Client] = []
+
+    def remembered(self, ruleset: Ruleset, farm: str) -> list[Client]:
+        return list(self.known)
+
+    def forget(self, clients: Sequence[Client]) -> int:
+        self.known = [client for client in self.known if client not in clients]
+        return len(clients)
+
+
 def controller(
     data: Path,
     *,
@@ -109,6 +124,7 @@ def controller(
         store=Store.open(data, software="test"),
         access=Access.open(data),
         kernel=kernel or KernelEdge(),
+        clients=ClientsEdge(),
         host=host or HostEdge(),
         run_directory=data,
         provisioning=provisioning or Provisioning(),

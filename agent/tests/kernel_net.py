@@ -27,7 +27,7 @@ from typing import Any, Self, TypeVar
 from nftables import Nftables
 from pyroute2 import IPRoute
 
-from agent.dataplane import Assignment, Counters, Kernel, Ruleset, compile_ruleset, readback
+from agent.dataplane import Assignment, Clients, Counters, Kernel, Ruleset, compile_ruleset, readback
 from agent.dataplane.script import CHAINS
 from agent.dataplane.skeleton import ELEMENT_SETS
 from agent.model import validate
@@ -338,7 +338,7 @@ class Box(Network):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kernel = Kernel()
+        self.kernel, self.clients = Kernel(), Clients()
         self.ruleset: Ruleset | None = None
 
     def adopt(self) -> None:

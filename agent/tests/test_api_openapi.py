@@ -68,6 +68,7 @@ def test_every_answer_fits_its_schema(world: World, document: Any):
         "/configuration": "/configuration",
         "/farms": "/farms",
         "/farms/{name}": "/farms/web",
+        "/farms/{name}/clients": "/farms/web/clients",
         "/snapshots": "/snapshots",
         "/snapshots/{number}": "/snapshots/2",
         "/snapshots/{a}/diff/{b}": "/snapshots/1/diff/2",

@@ -153,3 +153,43 @@ def test_no_connection_is_lost_while_persistence_comes_and_goes(box):
     served, failures = clients.stop()
     assert failures == []
     assert served > 60
+
+
+def clients_of(box, name="web"):
+    return box.balancer.run(box.clients.remembered, box.ruleset, name)
+
+
+def test_clients_are_listed_and_forgotten(box, family):
+    bits = {4: 32, 6: 128}[family]
+    web = sticky(1, 2, 3, family=family)
+    box.serve(3, 81, family)
+    box.apply({"web": web, "other": sticky(3, family=family, ports=(81,))})
+    box.ask(81, family)
+    first = asked(box, family)
+    listed = clients_of(box)
+    assert [str(each.network) for each in listed] == [f"{source}/{bits}" for source in SOURCES[family]]
+    names = {f"b{number}": backend_address(number, family) for number in (1, 2, 3)}
+    assert [names[each.backend] for each in listed] == [first[source] for source in SOURCES[family]]
+    assert all(0 < each.expires <= 300 and each.port is None for each in listed)
+    gone = [each for each in listed if each.backend == "b1"]
+    assert box.balancer.run(box.clients.forget, gone) == len(gone) == 4
+    assert [each.key for each in clients_of(box)] == [each.key for each in listed if each.backend != "b1"]
+    # Who is gone already is no reason to keep the others.
+    assert box.balancer.run(box.clients.forget, listed) == 8
+    assert clients_of(box) == []
+    assert len(clients_of(box, "other")) == 1
+
+
+def test_clients_are_listed_with_their_network_or_port(box):
+    box.apply({"web": sticky(1, 2, persistence_prefix4=24)})
+    box.ask()
+    assert [str(each.network) for each in clients_of(box)] == ["10.20.0.0/24"]
+    box.apply({"web": sticky(1, 2, persistence="address-port")})
+    with box.connect() as connection:
+        (client,) = clients_of(box)
+        assert (str(client.network), client.port) == (f"{CLIENT[4]}/32", connection.port)
+    assert box.balancer.run(box.clients.forget, [client]) == 1
+    assert clients_of(box) == []
+    box.apply({"web": farm(1, 2)})
+    assert clients_of(box) == []
+    assert clients_of(box, "nobody") == []

@@ -146,6 +146,28 @@ def test_faults_of_what_is_folded_away_unfold_it(browser):
     assert page.one(id="persistence_static").text.split() == typed["persistence_static"].split()
 
 
+def test_remembered_clients_have_a_page(browser, shared_agent):
+    backends = {"a": {"address": "10.0.2.1"}, "b": {"address": "10.0.2.2"}}
+    farm = FARM | {"addresses": ["192.0.2.32"], "backends": backends}
+    client = shared_agent.client()
+    client.put_farm("fans", farm)
+    assert "remembers nobody" in browser.open("/farms/fans/clients").text
+    client.put_farm("fans", farm | {"persistence": "address"})
+    assert browser.open("/farms/fans").one(class_="facts").all("a", href="/farms/fans/clients")
+    page = browser.open("/farms/fans/clients")
+    assert "Nobody is remembered now" in page.text
+    page = browser.open("/farms/fans/clients?client=198.51.100.0/24&backend=b")
+    assert "Nobody like that" in page.text
+    assert page.one(id="client").attributes["value"] == "198.51.100.0/24"
+    page = browser.open("/farms/fans/clients?client=nonsense")
+    assert browser.status == 400
+    assert "must be an address" in page.text
+    browser.open("/farms/fans/clients?backend=nobody")
+    assert browser.status == 404
+    browser.open("/farms/nothing/clients")
+    assert browser.status == 404
+
+
 def test_every_fault_is_at_its_field_and_the_input_is_kept(browser, shared_agent):
     before = shared_agent.client().farms().snapshot
     browser.open("/farms/new")
