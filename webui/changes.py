@@ -65,8 +65,9 @@ def _lines(change: Change) -> Iterator[Line]:
 
 
 def _leaves(path: list[str], value: Any) -> Iterator[tuple[list[str], Any]]:
-    """The fields of a part that came or went, without those that say nothing; a backend is one line."""
-    if not isinstance(value, dict) or (len(path) == 4 and path[2] == "backends"):
+    """The fields of a part that came or went, without those that say nothing; a server is one line."""
+    server = (len(path) == 4 and path[2] == "backends") or path[2:] == ["sorry_server"]
+    if not isinstance(value, dict) or server:
         yield path, value
         return
     for key, inner in value.items():
@@ -129,7 +130,10 @@ def _part(part: dict[str, Any]) -> str:
             f"TCP every {_text(part.get('interval'))} s, timeout {_text(part.get('timeout'))} s, "
             f"rise {_text(part.get('rise'))}, fall {_text(part.get('fall'))}{port}"
         )
-    if "address" in part and "weight" in part:
+    if "address" in part:
         where = address_port(str(part["address"]), part.get("port"))
-        return f"{where}, weight {part['weight']}, {_text(part.get('state')).lower()}"
+        if "weight" not in part:
+            return where
+        tier = f", tier {part['tier']}" if part.get("tier", 1) != 1 else ""
+        return f"{where}, weight {part['weight']}{tier}, {_text(part.get('state')).lower()}"
     return ", ".join(f"{key} {_text(inner)}" for key, inner in part.items())

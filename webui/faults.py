@@ -7,7 +7,7 @@ from wtforms import Field
 
 from agent.model import Fault
 from webui.describe import title
-from webui.forms import BackendForm, FarmForm, several
+from webui.forms import FARM_FIELDS, BackendForm, FarmForm, several
 
 
 def place(form: FarmForm, name: str, faults: Iterable[Fault]) -> list[str]:
@@ -52,22 +52,10 @@ def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:  #
             return _give(
                 form.persistence_static, message if not entry or entry[0] in message else f"{entry[0]}: {message}"
             )
-        case [field, *_] if field in (
-            "enabled",
-            "addresses",
-            "protocols",
-            "ports",
-            "forwarding",
-            "scheduler",
-            "hash_port",
-            "hash_prefix4",
-            "hash_prefix6",
-            "persistence",
-            "persistence_timeout",
-            "persistence_prefix4",
-            "persistence_prefix6",
-        ):
+        case [field, *_] if field in FARM_FIELDS:
             return _give(form[field], message)
+        case ["sorry_server", *rest]:
+            return _give(form.sorry_port if rest == ["port"] else form.sorry_address, message)
         case ["backends" | "checks" as field]:
             return f"{title('Farm', field)}: {message}"
         case _:

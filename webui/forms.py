@@ -45,12 +45,45 @@ _OPTIONS = {
     "round-robin": "Round robin",
     "weighted": "Weighted",
     "source-hash": "Source hash",
+    "priority": "Priority",
     "none": "None",
     "address": "By address",
     "address-port": "By address and port",
     "enabled": "Enabled",
     "drain": "Drain",
+    "disabled": "Disabled",
+    "keep": "Keep its connections",
+    "cut": "Cut its connections",
+    "reject": "Reject",
+    "drop": "Drop",
 }
+
+
+FARM_FIELDS = (
+    "enabled",
+    "addresses",
+    "protocols",
+    "ports",
+    "forwarding",
+    "scheduler",
+    "hash_port",
+    "hash_prefix4",
+    "hash_prefix6",
+    "persistence",
+    "persistence_timeout",
+    "persistence_prefix4",
+    "persistence_prefix6",
+    "persistence_static",
+    "minimum_active",
+    "on_failure",
+    "slow_start",
+    "drain_timeout",
+    "when_down",
+)
+"""The fields of a farm that the form has under the model's name."""
+
+MORE = ("minimum_active", "on_failure", "slow_start", "drain_timeout", "when_down", "sorry_address", "sorry_port")
+"""Those of them that few farms need: they are folded away while they say what the model says without them."""
 
 
 def option_title(value: str) -> str:
@@ -98,6 +131,7 @@ def sent() -> MultiDict[str, str]:
 
 def _described(kind: type[Field], part: str, field: str, **more: Any) -> Any:
     said = words(part, field)
+    label = more.pop("label", said.title)
     if kind in (RadioField, SelectField):
         more["choices"] = [(option.value, option_title(option.value)) for option in said.options]
         more["validate_choice"] = False
@@ -107,7 +141,12 @@ def _described(kind: type[Field], part: str, field: str, **more: Any) -> Any:
     default = "" if said.default is None else said.default
     if isinstance(default, int | float) and not isinstance(default, bool):
         default = f"{default:g}"
-    return kind(said.title, description=said.help, default=default, **more)
+    return kind(label, description=said.help, default=default, **more)
+
+
+def _given(field: Field, part: str, name: str) -> Any:
+    """The number that was typed into a field, the model's default when nothing was."""
+    return number(field.data) if (field.data or "").strip() else words(part, name).default
 
 
 class CheckForm(Form):  # type: ignore[misc]  # wtforms has no types
@@ -131,6 +170,7 @@ class BackendForm(Form):  # type: ignore[misc]
     address = _described(StringField, "Backend", "address")
     port = _described(StringField, "Backend", "port")
     weight = _described(StringField, "Backend", "weight")
+    tier = _described(StringField, "Backend", "tier")
     state = _described(SelectField, "Backend", "state")
 
     @property
@@ -143,9 +183,8 @@ class BackendForm(Form):  # type: ignore[misc]
         return {
             "address": (self.address.data or "").strip(),
             "port": number(self.port.data),
-            "weight": number(self.weight.data)
-            if (self.weight.data or "").strip()
-            else words("Backend", "weight").default,
+            "weight": _given(self.weight, "Backend", "weight"),
+            "tier": _given(self.tier, "Backend", "tier"),
             "state": self.state.data,
         }
 
@@ -199,6 +238,13 @@ class FarmForm(ReasonForm):
     persistence_prefix4 = _described(StringField, "Farm", "persistence_prefix4")
     persistence_prefix6 = _described(StringField, "Farm", "persistence_prefix6")
     persistence_static = _described(StringField, "Farm", "persistence_static")
+    minimum_active = _described(StringField, "Farm", "minimum_active")
+    on_failure = _described(RadioField, "Farm", "on_failure")
+    slow_start = _described(StringField, "Farm", "slow_start")
+    drain_timeout = _described(StringField, "Farm", "drain_timeout")
+    when_down = _described(RadioField, "Farm", "when_down")
+    sorry_address = _described(StringField, "Farm", "sorry_server")
+    sorry_port = _described(StringField, "SorryServer", "port", label="Sorry server's port")
     checks = FieldList(FormField(CheckForm))
     backends = FieldList(FormField(BackendForm))
 
@@ -219,13 +265,19 @@ class FarmForm(ReasonForm):
             "persistence_prefix4": self._or_default("persistence_prefix4"),
             "persistence_prefix6": self._or_default("persistence_prefix6"),
             "persistence_static": dict(self.static_entries()),
+            "minimum_active": self._or_default("minimum_active"),
+            "on_failure": self.on_failure.data,
+            "slow_start": number(self.slow_start.data),
+            "drain_timeout": number(self.drain_timeout.data),
+            "when_down": self.when_down.data,
+            "sorry_server": self._sorry_server(),
             "checks": [entry.form.content() for entry in self.checks],
             "backends": {row.name.data: row.content() for row in self.rows()},
         }
 
     def _or_default(self, name: str) -> Any:
         """The number that was typed into a field, the model's default when nothing was."""
-        return number(self[name].data) if (self[name].data or "").strip() else words("Farm", name).default
+        return _given(self[name], "Farm", name)
 
     def static_entries(self) -> list[tuple[str, str]]:
         """Network and backend of each line that was typed."""
@@ -244,6 +296,16 @@ class FarmForm(ReasonForm):
 
     def _wrong(self, start: str) -> bool:
         return any(field.errors for field in self if field.short_name.startswith(start))
+
+    def _sorry_server(self) -> dict[str, Any] | None:
+        address, port = (self.sorry_address.data or "").strip(), number(self.sorry_port.data)
+        return {"address": address, "port": port} if address or port is not None else None
+
+    @property
+    def more(self) -> bool:
+        """Whether a field that is folded away says something of its own, or has a fault."""
+        fields = [self[name] for name in MORE]
+        return any(field.errors or str(field.data or "").strip() not in ("", field.default) for field in fields)
 
     def rows(self) -> list[BackendForm]:
         """The rows of backends that something was typed into."""
@@ -267,23 +329,7 @@ class FarmForm(ReasonForm):
 
     def faults(self) -> Iterator[tuple[str, str, str]]:
         """Every fault at a field: the field's id, its label, the words."""
-        for field in (
-            self.name,
-            self.enabled,
-            self.addresses,
-            self.protocols,
-            self.ports,
-            self.forwarding,
-            self.scheduler,
-            self.hash_port,
-            self.hash_prefix4,
-            self.hash_prefix6,
-            self.persistence,
-            self.persistence_timeout,
-            self.persistence_prefix4,
-            self.persistence_prefix6,
-            self.persistence_static,
-        ):
+        for field in (self.name, *(self[name] for name in FARM_FIELDS), self.sorry_address, self.sorry_port):
             yield from ((field.id, field.label.text, words) for words in field.errors)
         for index, entry in enumerate(self.checks, 1):
             for field in entry.form:
@@ -315,6 +361,13 @@ def farm_data(name: str, farm: Farm, snapshot: int) -> Mapping[str, Any]:
         "persistence_prefix4": farm.persistence_prefix4,
         "persistence_prefix6": farm.persistence_prefix6,
         "persistence_static": "\n".join(f"{network} {backend}" for network, backend in farm.persistence_static.items()),
+        "minimum_active": farm.minimum_active,
+        "on_failure": farm.on_failure,
+        "slow_start": farm.slow_start or "",
+        "drain_timeout": farm.drain_timeout or "",
+        "when_down": farm.when_down,
+        "sorry_address": str(farm.sorry_server.address) if farm.sorry_server else "",
+        "sorry_port": (farm.sorry_server and farm.sorry_server.port) or "",
         "checks": [
             {
                 "interval": f"{check.interval:g}",
@@ -331,6 +384,7 @@ def farm_data(name: str, farm: Farm, snapshot: int) -> Mapping[str, Any]:
                 "address": str(backend.address),
                 "port": backend.port or "",
                 "weight": backend.weight,
+                "tier": backend.tier,
                 "state": backend.state,
             }
             for backend_name, backend in sorted(farm.backends.items())

@@ -30,10 +30,15 @@ FARM_SIGNS: Mapping[str, Sign] = {
     "down": Sign("bad", "cross", "Down"),
     "disabled": Sign("off", "bar", "Disabled"),
 }
+STARTING = Sign("info", "half", "Starting")
+DRAINED = Sign("off", "bar", "Drained")
+DISABLED = Sign("off", "bar", "Disabled")
 DRAINING = Sign("info", "half", "Draining")
 HEALTHY = Sign("good", "check", "Healthy")
+STANDBY = Sign("info", "ring", "Standby")
 UNHEALTHY = Sign("bad", "cross", "Unhealthy")
 UNKNOWN_HEALTH = Sign("off", "ring", "Not checked")
+_BY_ROLE = {"failed": UNHEALTHY, "drained": DRAINED, "draining": DRAINING, "standby": STANDBY}
 
 _ORDER = {"down": 0, "degraded": 1, "up": 2, "disabled": 3}
 
@@ -84,11 +89,11 @@ def farm_row(name: str, farm: FarmNow, rates: Mapping[Key, Rates]) -> FarmRow:
 
 def backend_sign(backend: BackendNow) -> Sign:
     """A backend's sign: what fails comes before what drains, because it needs a person."""
-    if backend.health == "unhealthy":
-        return UNHEALTHY
-    if backend.state == "drain":
-        return DRAINING
-    return HEALTHY if backend.health == "healthy" else UNKNOWN_HEALTH
+    if backend.state == "disabled":
+        return DISABLED
+    if backend.ramp is not None:
+        return STARTING
+    return _BY_ROLE.get(backend.role) or (HEALTHY if backend.health == "healthy" else UNKNOWN_HEALTH)
 
 
 def overview(

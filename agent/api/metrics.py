@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """State and system in Prometheus' text format 0.0.4. docs/api.md lists the names; they are kept stable."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.model.state import BackendNow, FarmNow, StateNow, SystemNow
+from agent.model.state import BackendNow, FarmNow, SorryServerNow, StateNow, SystemNow
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -69,10 +69,18 @@ def _farms(farms: Mapping[str, FarmNow]) -> Iterator[Family]:
     yield Family(
         "sluice_farm_degraded",
         "gauge",
-        "Whether a backend is out; absent for a farm that is not enabled.",
+        "Whether a backend is out, or a backup tier takes connections; absent for a farm that is not enabled.",
         [(labels, float(farm.status != "up")) for labels, farm in enabled],
     )
     yield from _traffic("sluice_farm", "farm", everyone)
+    sorry = [({"farm": name}, farm.sorry_server) for name, farm in farms.items() if farm.sorry_server]
+    yield Family(
+        "sluice_sorry_server_answers",
+        "gauge",
+        "Whether clients get the farm's sorry server; absent where there is none.",
+        [(labels, float(server.answers)) for labels, server in sorry],
+    )
+    yield from _traffic("sluice_sorry_server", "sorry server", sorry)
 
 
 def _backends(farms: Mapping[str, FarmNow]) -> Iterator[Family]:
@@ -109,7 +117,7 @@ def _backends(farms: Mapping[str, FarmNow]) -> Iterator[Family]:
 
 
 def _traffic(
-    prefix: str, noun: str, entries: list[tuple[dict[str, str], FarmNow]] | list[tuple[dict[str, str], BackendNow]]
+    prefix: str, noun: str, entries: Sequence[tuple[Mapping[str, str], FarmNow | BackendNow | SorryServerNow]]
 ) -> Iterator[Family]:
     yield Family(
         f"{prefix}_connections_active",

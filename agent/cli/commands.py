@@ -93,27 +93,44 @@ def _show_status(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
         yield plain(f"! {message}")
 
 
+_STANDING = {"standby": "standby", "draining": "drain", "drained": "drained", "disabled": "disabled"}
+"""What is told of a backend in its role instead of its health."""
+
+
 def _backends(farm: Any) -> Iterator[str]:
     head = ("backend", "address", "health", "weight", "share", "active", "new", "in", "out", "reason")
     rows = [
         (
             name,
             backend["address"] if backend["port"] is None else _endpoint(backend["address"], backend["port"]),
-            "drain" if backend["state"] == "drain" else backend["health"],
+            "starting" if backend["ramp"] else _STANDING.get(backend["role"], backend["health"]),
             backend["weight"],
             f"{backend['share']:.1%}",
             count(backend["traffic"]["active"]),
             count(backend["traffic"]["new"]),
             size(backend["traffic"]["bytes_in"]),
             size(backend["traffic"]["bytes_out"]),
-            backend["reason"],
+            _reason(backend),
         )
         for name, backend in sorted(farm["backends"].items())
     ]
-    if not rows:
+    if rows:
+        yield from ("  " + line for line in table(head, rows, right=(3, 4, 5, 6, 7, 8)).splitlines())
+    else:
         yield "  no backends"
-        return
-    yield from ("  " + line for line in table(head, rows, right=(3, 4, 5, 6, 7, 8)).splitlines())
+    sorry = farm["sorry_server"]
+    if sorry and (sorry["answers"] or sorry["traffic"]["active"]):
+        where = sorry["address"] if sorry["port"] is None else _endpoint(sorry["address"], sorry["port"])
+        said = "answers, since no backend takes connections" if sorry["answers"] else "finishes what it has"
+        yield f"  sorry server {where} {said}; active: {count(sorry['traffic']['active'])}"
+
+
+def _reason(backend: Any) -> str:
+    if backend["ramp"]:
+        return f"starts slowly, {backend['ramp']:.0%} of its weight"
+    if backend["role"] != "draining" or not backend["drain_ends"]:
+        return str(backend["reason"])
+    return f"what is left at {moment(backend['drain_ends'])} UTC is cut"
 
 
 def _endpoint(address: str, port: int) -> str:

@@ -9,7 +9,7 @@ from agent.cli.asking import DONE, REFUSED, fault_lines
 from agent.cli.commands import read_file
 from agent.dataplane import Ruleset, compile_ruleset, script
 from agent.model import Configuration, Invalid, digest, parse
-from agent.scheduling import weights
+from agent.scheduling import roles, weights
 
 
 def compile_file(name: str, *, as_json: bool) -> int:
@@ -33,9 +33,10 @@ def compile_file(name: str, *, as_json: bool) -> int:
 
 def ruleset_of(config: Configuration) -> Ruleset:
     """The ruleset of a document on a machine that knows nothing of the backends' health."""
-    effective = {name: weights(farm, {}) for name, farm in config.farms.items() if farm.enabled}
+    known = {name: roles(farm, {}) for name, farm in config.farms.items() if farm.enabled}
+    effective = {name: weights(config.farms[name], found) for name, found in known.items()}
     own = [interface.ip for link in config.links.values() for interface in link.addresses]
-    return compile_ruleset(config, effective, own)
+    return compile_ruleset(config, effective, own, roles=known)
 
 
 def structure(config: Configuration, ruleset: Ruleset) -> dict[str, Any]:

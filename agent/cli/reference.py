@@ -47,7 +47,9 @@ _RULES = """\
 - An address, protocol and port belong to one enabled farm. The ports of a farm do not overlap.
 - Where the protocol is `all`, it stands alone, `ports` is `["all"]`, and backends have no `port`. No address of a link
   can be taken so.
-- A backend's address is no virtual address, and a farm names the same server and port once.
+- A sorry server is of a family of the farm; where the protocol is `all`, it has no `port` either.
+- The address of a backend or sorry server is no virtual address, and a farm names the same server and port once.
+- `minimum_active` is 1 with the scheduler `priority`; there is no `slow_start` with `source-hash`.
 - A check's timeout is at most its interval. A check names its port where the farm does not serve TCP, or begins
   with a range and a backend has no port of its own.
 - An address stands on one link once; a gateway is in a network of its link, one for each family.
@@ -66,6 +68,7 @@ def reference() -> str:
         "System": "/system",
         "Link": "/links/LINK",
         "Farm": "/farms/FARM",
+        "SorryServer": "/farms/FARM/sorry_server",
         "TcpCheck": "/farms/FARM/checks/N",
         "Backend": "/farms/FARM/backends/BACKEND",
     }

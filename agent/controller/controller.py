@@ -8,11 +8,12 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self, TypeVar
 
 from agent.access import Access
 from agent.controller.host import UNDONE, Host
-from agent.controller.observe import Observer, draining_and_unhealthy, effective_weights
+from agent.controller.observe import Held, Observer, all_health
 from agent.controller.opening import UNUSABLE, first_configuration, last_good
 from agent.dataplane import Assignment, Client, Clients, Kernel, KernelRefused, Ruleset, compile_ruleset, script
 from agent.health import Checker, Target, Verdict, targets
@@ -20,6 +21,7 @@ from agent.model import Configuration, Fault, Invalid, digest, pointer
 from agent.model.answers import ClientList, ClientNow
 from agent.model.state import StateNow, SystemNow, Trouble
 from agent.model.types import Network
+from agent.scheduling import Times, roles, weights
 from agent.snapshots import Conflict, Snapshot, Store, StoreError
 from agent.storage import write_atomically
 from agent.system import credentials, facts, networkd
@@ -58,18 +60,20 @@ class Controller:
         self._kernel = kernel
         self._host = host
         self._health_file = run_directory / "health.json"
+        self._times_file = run_directory / "times.json"
         self._provisioning = provisioning
         self._checker = Checker(self._health_changed)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
+        self._due: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._config = Configuration()
         self._in_force: Snapshot | None = None
         self._adopted: Assignment | None = None
         self._ruleset: Ruleset | None = None
-        self._gone: set[tuple[str, str]] = set()
+        self._times = self._times_kept = Times()
         self._opening: list[Trouble] = []
         self._converging: list[Trouble] = []
         self._observer = Observer(kernel, host, self._checker)
@@ -118,6 +122,7 @@ class Controller:
         self._opening = list(self._provisioning.troubles)
         self._config, self._in_force = self._open_configuration(recovery.in_force)
         self._checker.restore(_read_json(self._health_file))
+        self._times = Times.restored(_read_json(self._times_file))
         self._checker.update(targets(self._config))
         self._adopted = await self._run(self._adopt)
         async with self._lock:
@@ -131,8 +136,9 @@ class Controller:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
             await self._keep_health()
-        if self._again is not None:
-            self._again.cancel()
+        for timer in (self._again, self._due):
+            if timer is not None:
+                timer.cancel()
         self._host.close()
         await self._checker.stop()
         self._worker.shutdown()
@@ -156,7 +162,7 @@ class Controller:
             snapshot = await self._run(
                 lambda: self.store.prepare(config, author=author, comment=comment, parent=parent)
             )
-            known = self._checker.export()
+            known, times = self._checker.export(), self._times
             try:
                 await self._put(config)
                 confirmed = await self._run(self.store.confirm, snapshot.number)
@@ -164,6 +170,7 @@ class Controller:
                 # Whatever it is, the document from before must be in force again.
                 _log.exception("snapshot %s could not be put in force", snapshot.number)
                 self._checker.restore(known)
+                self._times = times
                 await self._converge()
                 await self._run(self.store.abandon, snapshot.number)
                 if isinstance(error, StoreError):
@@ -190,9 +197,9 @@ class Controller:
     async def state(self) -> StateNow:
         """Farms and backends as they are now; counters are at most a second old."""
         counted = await self._run(self._observer.count)
-        config, number, ruleset = self._config, self._number(), self._ruleset
+        held = Held(self._config, self._number(), self._ruleset, self._times)
         return await asyncio.to_thread(
-            lambda: self._observer.state(config, ruleset, number, self.troubles(), counted),
+            lambda: self._observer.state(held, self.troubles(), counted),
         )
 
     async def system(self) -> SystemNow:
@@ -265,17 +272,23 @@ class Controller:
         found = list(self._host.misplaced(config))
         if found:
             raise Invalid(found)
-        ruleset = self._compile(config)
+        ruleset, _ = self._compile(config)
         try:
             self._kernel.check(ruleset)
         except KernelRefused as refused:
             raise Invalid([_kernel_fault(refused)]) from refused
         return ruleset
 
-    def _compile(self, config: Configuration) -> Ruleset:
-        weights = effective_weights(config, self._checker)
+    def _compile(self, config: Configuration) -> tuple[Ruleset, Times]:
+        """What the kernel is to hold for `config` now, and since when what is."""
+        now, health = monotonic(), all_health(config, self._checker)
+        times = self._times.after(config, health, now)
+        farms = {name: config.farms[name] for name in health}
+        known = {name: roles(farm, health[name], times.drained(name, farm, now)) for name, farm in farms.items()}
+        effective = {name: weights(farm, known[name], times.steps(name, farm, now)) for name, farm in farms.items()}
         own = own_addresses(self._host.links())
-        return compile_ruleset(config, weights, own, previous=self._ruleset or self._adopted)
+        previous = self._ruleset or self._adopted
+        return compile_ruleset(config, effective, own, previous=previous, roles=known), times
 
     def _adopt(self) -> Assignment | None:
         try:
@@ -289,18 +302,18 @@ class Controller:
         self._converging = []
         self._checker.update(targets(config))
         self._ruleset = await self._run(self._load, config)
+        self._wake_in(self._times.wait(config, monotonic()))
         self._converging = await self._host.configure(config)
         if any(trouble.code in UNDONE for trouble in self._converging):
             self._try_again()
 
     def _load(self, config: Configuration) -> Ruleset:
-        ruleset = self._compile(config)
+        ruleset, times = self._compile(config)
         self._kernel.apply(ruleset)
-        # A backend that drains has weight 0 already, so the change of weights does not tell that it died.
-        gone = draining_and_unhealthy(config, self._checker)
-        if gone - self._gone:
-            self._kernel.forget_udp(gone - self._gone)
-        self._gone = gone
+        self._times = times
+        if times != self._times_kept:
+            self._keep_json(self._times_file, times.export())
+            self._times_kept = times
         return ruleset
 
     async def _converge(self) -> None:
@@ -318,6 +331,12 @@ class Controller:
             message = f"An internal error keeps the appliance from following its configuration: {error!r}. Report it."
             self._converging.append(Trouble(code="internal", message=message))
             self._try_again()
+
+    def _wake_in(self, seconds: float | None) -> None:
+        """Converge again when something is due by then; None: nothing is."""
+        if self._due is not None:
+            self._due.cancel()
+        self._due = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._wake.set)
 
     def _try_again(self) -> None:
         if self._again is not None:
@@ -340,11 +359,13 @@ class Controller:
         self._wake.set()
 
     async def _keep_health(self) -> None:
-        known = self._checker.export()
+        await self._run(self._keep_json, self._health_file, self._checker.export())
+
+    def _keep_json(self, path: Path, content: Any) -> None:
         try:
-            await self._run(lambda: write_atomically(self._health_file, json.dumps(known).encode()))
+            write_atomically(path, json.dumps(content).encode())
         except StoreError as error:
-            _log.warning("the checks' state could not be kept: %s", error)
+            _log.warning("what is known of backends could not be kept: %s", error)
 
     async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, lambda: function(*arguments))

@@ -2,15 +2,27 @@
 """From the document, the checks and the kernel's counters to the answers of the API."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from agent.controller.host import Host
-from agent.dataplane import Counters, Kernel, KernelRefused, Ruleset
-from agent.health import Checker, Verdict, combine, target_of
+from agent.dataplane import Counters, Kernel, KernelRefused, Ruleset, sorry_name
+from agent.health import DISABLED, Checker, Verdict, combine, target_of
 from agent.model import Backend, Configuration, Farm
-from agent.model.state import BackendNow, FarmNow, LinkNow, StateNow, SystemNow, Traffic, Trouble
-from agent.scheduling import status, weights
+from agent.model.state import (
+    BackendNow,
+    FarmNow,
+    Health,
+    LinkNow,
+    Role,
+    SorryServerNow,
+    StateNow,
+    SystemNow,
+    Traffic,
+    Trouble,
+)
+from agent.scheduling import STEPS, Times, roles, status, weights
 from agent.system import facts, hostname
 
 Key = tuple[str, str]
@@ -23,6 +35,8 @@ FRESH = 1.0
 
 def verdict_on(farm: Farm, backend: Backend, checker: Checker) -> Verdict:
     """What the checks of `farm` say of `backend`."""
+    if backend.state == "disabled":
+        return DISABLED
     return combine([checker.verdict(target_of(farm, backend, check)) for check in farm.checks])
 
 
@@ -31,25 +45,24 @@ def verdicts_on(farm: Farm, checker: Checker) -> dict[str, Verdict]:
     return {name: verdict_on(farm, backend, checker) for name, backend in farm.backends.items()}
 
 
-def farm_weights(farm: Farm, verdicts: Mapping[str, Verdict]) -> dict[str, int]:
-    """The effective weight of each backend of `farm`; empty when it is not enabled."""
-    return weights(farm, {name: verdict.health for name, verdict in verdicts.items()}) if farm.enabled else {}
+def health_of(verdicts: Mapping[str, Verdict]) -> dict[str, Health]:
+    """The health that these verdicts say."""
+    return {backend: verdict.health for backend, verdict in verdicts.items()}
 
 
-def effective_weights(config: Configuration, checker: Checker) -> dict[str, dict[str, int]]:
-    """The effective weight of each backend of each enabled farm."""
-    return {name: farm_weights(farm, verdicts_on(farm, checker)) for name, farm in config.farms.items() if farm.enabled}
+def all_health(config: Configuration, checker: Checker) -> dict[str, dict[str, Health]]:
+    """The health of each backend of each enabled farm."""
+    return {name: health_of(verdicts_on(farm, checker)) for name, farm in config.farms.items() if farm.enabled}
 
 
-def draining_and_unhealthy(config: Configuration, checker: Checker) -> set[Key]:
-    """The (farm, backend) that finish what they have, but cannot any more."""
-    return {
-        (name, backend_name)
-        for name, farm in config.farms.items()
-        if farm.enabled
-        for backend_name, backend in farm.backends.items()
-        if backend.state == "drain" and verdict_on(farm, backend, checker).health == "unhealthy"
-    }
+@dataclass(frozen=True)
+class Held:
+    """What the agent goes by: the document, its snapshot's number, what the kernel holds, and since when what is."""
+
+    config: Configuration
+    snapshot: int | None
+    ruleset: Ruleset | None
+    times: Times
 
 
 class Observer:
@@ -72,47 +85,54 @@ class Observer:
             self._asked = monotonic()
         return self._counted
 
-    def state(
-        self,
-        config: Configuration,
-        ruleset: Ruleset | None,
-        snapshot: int | None,
-        troubles: list[Trouble],
-        counted: tuple[Figures, Active],
-    ) -> StateNow:
+    def state(self, held: Held, troubles: list[Trouble], counted: tuple[Figures, Active]) -> StateNow:
         """Every farm and backend as it is now."""
         return StateNow(
             time=datetime.now(UTC),
-            snapshot=snapshot,
-            farms={name: self._farm(name, farm, ruleset, counted) for name, farm in config.farms.items()},
+            snapshot=held.snapshot,
+            farms={name: self._farm(name, farm, held, counted) for name, farm in held.config.farms.items()},
             troubles=troubles,
         )
 
-    def _farm(self, name: str, farm: Farm, ruleset: Ruleset | None, counted: tuple[Figures, Active]) -> FarmNow:
+    def _farm(self, name: str, farm: Farm, held: Held, counted: tuple[Figures, Active]) -> FarmNow:
         verdicts = verdicts_on(farm, self._checker)
-        effective = farm_weights(farm, verdicts)
+        ruleset, now = held.ruleset, monotonic()
+        known = roles(farm, health_of(verdicts), held.times.drained(name, farm, now))
+        steps = held.times.steps(name, farm, now)
+        effective = weights(farm, known)
         traffics = {backend: _traffic((name, backend), counted) for backend in farm.backends}
+        sorry = _sorry_now(name, farm, ruleset, counted)
+        everyone = [*traffics.values(), *([sorry.traffic] if sorry else [])]
         backends = {
             key: _backend_now(
-                backend, verdicts[key], effective.get(key, 0), ruleset.share(name, key) if ruleset else 0, traffics[key]
+                backend,
+                verdicts[key],
+                known[key],
+                weight=effective[key],
+                share=ruleset.share(name, key) if ruleset else 0,
+                ramp=steps[key] / STEPS if key in steps and known[key] == "active" else None,
+                drain_left=held.times.drain_left(name, farm, key, now),
+                traffic=traffics[key],
             )
             for key, backend in farm.backends.items()
         }
         return FarmNow(
-            status=status(farm, effective),
+            status=status(farm, known),
             addresses=[str(address) for address in farm.addresses],
             protocols=list(farm.protocols),
             ports=[ports.written for ports in farm.ports],
             scheduler=farm.scheduler,
             forwarding=farm.forwarding,
+            when_down=farm.when_down,
             exact_turn=bool(ruleset and ruleset.exact_turn(name)),
             traffic=Traffic(
-                active=sum(each.active for each in traffics.values()),
-                new=sum(each.new for each in traffics.values()),
-                bytes_in=sum(each.bytes_in for each in traffics.values()),
-                bytes_out=sum(each.bytes_out for each in traffics.values()),
+                active=sum(each.active for each in everyone),
+                new=sum(each.new for each in everyone),
+                bytes_in=sum(each.bytes_in for each in everyone),
+                bytes_out=sum(each.bytes_out for each in everyone),
             ),
             backends=backends,
+            sorry_server=sorry,
         )
 
     def system(self, snapshot: int | None, *, claimed: bool, troubles: list[Trouble]) -> SystemNow:
@@ -146,6 +166,12 @@ class Observer:
         )
 
 
+def _in(seconds: float) -> datetime:
+    """The moment so many seconds from now, to the second: asked again it is the same."""
+    moment = datetime.now(UTC) + timedelta(seconds=seconds + 0.5)
+    return moment.replace(microsecond=0)
+
+
 def _traffic(key: Key, counted: tuple[Figures, Active]) -> Traffic:
     counters = counted[0].get(key, Counters())
     return Traffic(
@@ -153,16 +179,43 @@ def _traffic(key: Key, counted: tuple[Figures, Active]) -> Traffic:
     )
 
 
-def _backend_now(backend: Backend, verdict: Verdict, weight: int, share: float, traffic: Traffic) -> BackendNow:
+def _sorry_now(
+    name: str, farm: Farm, ruleset: Ruleset | None, counted: tuple[Figures, Active]
+) -> SorryServerNow | None:
+    if farm.sorry_server is None:
+        return None
+    key = sorry_name(farm.sorry_server)
+    return SorryServerNow(
+        address=str(farm.sorry_server.address),
+        port=farm.sorry_server.port,
+        answers=bool(ruleset and ruleset.share(name, key)),
+        traffic=_traffic((name, key), counted),
+    )
+
+
+def _backend_now(
+    backend: Backend,
+    verdict: Verdict,
+    role: Role,
+    *,
+    weight: int,
+    share: float,
+    ramp: float | None,
+    drain_left: float | None,
+    traffic: Traffic,
+) -> BackendNow:
     return BackendNow(
         address=str(backend.address),
         port=backend.port,
         state=backend.state,
+        role=role,
         health=verdict.health,
         reason=verdict.reason,
         since=verdict.since,
         latency_ms=verdict.latency_ms,
         weight=weight,
         share=share,
+        ramp=ramp,
+        drain_ends=None if drain_left is None else _in(drain_left),
         traffic=traffic,
     )

@@ -11,7 +11,7 @@
 How it works is told in docs/dataplane.md.
 """
 
-from agent.dataplane.assignment import Assignment
+from agent.dataplane.assignment import Assignment, sorry_name
 from agent.dataplane.clients import Client, Clients
 from agent.dataplane.compile import compile_ruleset
 from agent.dataplane.kernel import Counters, Kernel, KernelRefused
@@ -28,4 +28,5 @@ __all__ = [
     "Ruleset",
     "compile_ruleset",
     "script",
+    "sorry_name",
 ]

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agent.dataplane.pool import HashPicker, Picker, Pool, fits
-from agent.model import Configuration, Family, Farm
+from agent.model import Configuration, Family, Farm, SorryServer
 
 LAST_MARK = 0xFFFFFF
 """Marks are 1 to this; the upper 8 bits of a packet's or connection's mark are kept for other uses."""
 
 BackendKey = tuple[str, str, int | None]
-"""Name, address and port of a backend within its farm."""
+"""Name, address and port of a backend within its farm. Sorry servers are, too, by names that no backend can have."""
 
 
 class Side(NamedTuple):
@@ -112,10 +112,24 @@ def _backends(side: Side, farm: Farm, before: SideNumbers | None, marks: "_Marks
 
 
 def backend_keys(side: Side, farm: Farm) -> Iterator[BackendKey]:
-    """The keys of the backends of one side of `farm`, in the order of names."""
+    """The keys of the backends of one side of `farm`, in the order of names, and that of its sorry server."""
     for name, backend in sorted(farm.backends.items()):
         if backend.address.version == side.family:
             yield name, str(backend.address), backend.port
+    server = sorry_server(side, farm)
+    if server:
+        yield sorry_name(server), str(server.address), server.port
+
+
+def sorry_server(side: Side, farm: Farm) -> SorryServer | None:
+    """The sorry server of one side of `farm`."""
+    server = farm.sorry_server
+    return server if server and server.address.version == side.family else None
+
+
+def sorry_name(server: SorryServer) -> str:
+    """What a sorry server is called among its farm's backends: one of each family has a name of its own."""
+    return f"!{server.address.version}"
 
 
 class _Marks:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from threading import Lock
 from typing import Any
 
-from agent.dataplane.assignment import Side
+from agent.dataplane.assignment import Side, sorry_name, sorry_server
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.ruleset import Part, Ruleset
 from agent.dataplane.skeleton import TABLE
@@ -53,7 +53,9 @@ class Clients:
         way = Persistence.of(part.farm, side.family)
         if way is None:
             return
+        sorry = sorry_server(side, part.farm)
         backends = {mark: key[0] for key, mark in part.numbers.backends.items()}
+        said = {sorry_name(sorry): "sorry server"} if sorry else {}
         for item, mark in self._listed(way.set_name):
             farm, *words = item["val"]["concat"]
             if farm == part.numbers.mark:
@@ -61,6 +63,7 @@ class Clients:
                 key = " . ".join(map(str, (farm, *words)))
                 # What a backend was called that is there no more is not known; it is never asked again.
                 name = backends.get(mark, "")
+                name = said.get(name, name)
                 yield Client(_network(address, way.prefix), port, name, float(item["expires"]), way.set_name, key)
 
     def _listed(self, set_name: str) -> Iterator[tuple[Mapping[str, Any], int]]:

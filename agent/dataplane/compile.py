@@ -6,14 +6,26 @@ from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
 from agent.dataplane import buckets, consistent
-from agent.dataplane.assignment import Assignment, Side, SideNumbers, assign, backend_keys, sides
+from agent.dataplane.assignment import (
+    Assignment,
+    Side,
+    SideNumbers,
+    assign,
+    backend_keys,
+    sides,
+    sorry_name,
+    sorry_server,
+)
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import Element, Elements, Part, Ruleset
 from agent.model import Configuration, Farm, PortRange
+from agent.model.state import Role
 
-REFUSE = "goto refuse"
-"""What the pickers map says for a farm without a usable backend."""
+WHEN_DOWN = {"reject": "goto refuse", "drop": "goto discard"}
+"""What the pickers map says for a farm without a usable backend, by the farm's `when_down`."""
+
+Roles = Mapping[str, Mapping[str, Role]]
 
 
 def compile_ruleset(
@@ -21,37 +33,55 @@ def compile_ruleset(
     weights: Mapping[str, Mapping[str, int]],
     own_addresses: Collection[IPv4Address | IPv6Address] = (),
     previous: Ruleset | Assignment | None = None,
+    roles: Roles | None = None,
 ) -> Ruleset:
     """What the kernel is to hold for `config`. Never fails for a valid document.
 
     `weights`: effective weight by farm and backend; 0, or not named, takes no new connections. A farm that is not
     enabled is left out. `own_addresses`: the links' own addresses; TCP 443 of these stays the GUI's whatever the
     document says. `previous`: the ruleset compiled last (its numbers are kept and its unchanged farms reused), or what
-    Kernel.adopt returned after a restart.
+    Kernel.adopt returned after a restart. `roles`: why backends have their weights, by farm and backend; where it says
+    nothing, an enabled backend that takes nothing has failed.
     """
     farms = sides(config)
     parts = previous.parts if isinstance(previous, Ruleset) else {}
     before = previous.assignment if isinstance(previous, Ruleset) else previous or Assignment()
     wanted = {side: _usable(side, farm, weights.get(side.farm, {})) for side, farm in farms.items()}
-    unchanged = {side for side, farm in farms.items() if side in parts and _same(parts[side], farm, wanted[side])}
+    known = {side: _roles(side, farm, wanted[side], (roles or {}).get(side.farm, {})) for side, farm in farms.items()}
+    unchanged = {
+        side for side, farm in farms.items() if side in parts and _same(parts[side], farm, wanted[side], known[side])
+    }
     assignment = assign(farms, wanted, before, unchanged)
     result: dict[Side, Part] = {}
     for side, farm in farms.items():
         numbers = assignment.sides[side]
         reuse = side in unchanged and parts[side].numbers is numbers
-        result[side] = parts[side] if reuse else _compile_side(side, farm, wanted[side], numbers)
+        result[side] = parts[side] if reuse else _compile_side(side, farm, wanted[side], known[side], numbers)
     return Ruleset(result, _common(config, own_addresses, assignment), assignment, _chains(result))
 
 
 def _usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
-    return {name: weights[name] for name, *_ in backend_keys(side, farm) if weights.get(name, 0) > 0}
+    found = {name: weights[name] for name, *_ in backend_keys(side, farm) if weights.get(name, 0) > 0}
+    sorry = sorry_server(side, farm)
+    return {sorry_name(sorry): 1} if sorry and not found else found
 
 
-def _same(part: Part, farm: Farm, weights: Mapping[str, int]) -> bool:
-    return part.weights == weights and (part.farm is farm or part.farm == farm)
+def _roles(side: Side, farm: Farm, weights: Mapping[str, int], given: Mapping[str, Role]) -> Mapping[str, Role]:
+    out: dict[str, Role] = {"enabled": "failed", "drain": "draining", "disabled": "disabled"}
+    return {
+        name: given.get(name) or ("active" if name in weights else out[backend.state])
+        for name, backend in farm.backends.items()
+        if backend.address.version == side.family
+    }
 
 
-def _compile_side(side: Side, farm: Farm, weights: Mapping[str, int], numbers: SideNumbers) -> Part:
+def _same(part: Part, farm: Farm, weights: Mapping[str, int], roles: Mapping[str, Role]) -> bool:
+    return part.weights == weights and part.roles == roles and (part.farm is farm or part.farm == farm)
+
+
+def _compile_side(
+    side: Side, farm: Farm, weights: Mapping[str, int], roles: Mapping[str, Role], numbers: SideNumbers
+) -> Part:
     mark = str(numbers.mark)
     marks = {key[0]: backend_mark for key, backend_mark in numbers.backends.items()}
     elements = _services(side, farm, mark)
@@ -68,7 +98,7 @@ def _compile_side(side: Side, farm: Farm, weights: Mapping[str, int], numbers: S
         elements["buckets"] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
         shares = {who: count / picker.size for who, count in Counter(sequence).items()}
     else:
-        elements["pickers"] = {mark: (REFUSE, str(side))}
+        elements["pickers"] = {mark: (WHEN_DOWN[farm.when_down], str(side))}
     for (backend, address, port), backend_mark in numbers.backends.items():
         value = address if port is None else f"{address} . {port}"
         targets = elements.setdefault(f"hosts{side.family}" if port is None else f"backends{side.family}", {})
@@ -77,16 +107,24 @@ def _compile_side(side: Side, farm: Farm, weights: Mapping[str, int], numbers: S
         traffic[f"{backend_mark} . original"] = traffic[f"{backend_mark} . reply"] = ("", "")
         if farm.forwarding == "snat":
             elements.setdefault("masqueraded", {})[str(backend_mark)] = ("", "")
-    failed = frozenset(
-        mark for backend, mark in marks.items() if farm.backends[backend].state == "enabled" and backend not in weights
-    )
-    return Part(farm, weights, numbers, elements, failed, shares)
+    ends: set[Role] = {"disabled", "drained", *(("failed",) if farm.on_failure == "cut" else ())}
+    failed = frozenset(marks[backend] for backend, role in roles.items() if role in ends or role == "failed")
+    sorry = sorry_server(side, farm)
+    if sorry and sorry_name(sorry) not in weights:
+        # Its flows go to the backends that are there again.
+        failed |= {marks[sorry_name(sorry)]}
+    cut = frozenset(marks[backend] for backend, role in roles.items() if role in ends)
+    return Part(farm, weights, roles, numbers, elements, failed, cut, shares)
 
 
 def _sequence(side: Side, farm: Farm, weights: Mapping[str, int], picker: Picker | HashPicker) -> list[str]:
     if isinstance(picker, Picker):
         return buckets.fill(weights, picker.size)
-    configured = {name: farm.backends[name].weight for name, *_ in backend_keys(side, farm)}
+    configured = {
+        name: backend.weight for name, backend in farm.backends.items() if backend.address.version == side.family
+    }
+    if weights.keys().isdisjoint(configured):
+        return list(weights) * picker.size  # the sorry server
     return consistent.fill(configured, weights.keys(), picker.size)
 
 

@@ -58,23 +58,25 @@ def active_by_mark() -> dict[int, int]:
     return histogram
 
 
-def forget(marks: Collection[int], *, half_open: bool) -> int:
+def forget(marks: Collection[int], *, cut: Collection[int] = ()) -> int:
     """Remove the UDP flows whose connection mark is one of `marks`; their next packet is balanced anew.
 
-    With `half_open` also TCP connections that nobody has answered yet: the client's next try goes elsewhere.
-    Returns how many were removed. Needs CAP_NET_ADMIN. Raises OSError.
+    So are TCP connections of them that nobody has answered yet: the client's next try goes elsewhere. Of the marks in
+    `cut` every connection of every protocol is removed. Returns how many were removed. Needs CAP_NET_ADMIN. Raises
+    OSError.
     """
-    if not marks:
+    all_marks = frozenset(marks) | frozenset(cut)
+    if not all_marks:
         return 0
     chosen = b""
-    if len(marks) == 1:
-        chosen = _attribute(_MARK, _NUMBER.pack(*marks)) + _attribute(_MARK_MASK, _NUMBER.pack(0xFFFFFFFF))
-    wanted = frozenset(marks)
-    found = (_request(data[start:end], wanted, half_open=half_open) for data, start, end in _dump(chosen))
+    if len(all_marks) == 1:
+        chosen = _attribute(_MARK, _NUMBER.pack(*all_marks)) + _attribute(_MARK_MASK, _NUMBER.pack(0xFFFFFFFF))
+    whole = frozenset(cut)
+    found = (_request(data[start:end], all_marks, whole) for data, start, end in _dump(chosen))
     return _delete([request for request in found if request])
 
 
-def _request(entry: memoryview, marks: frozenset[int], *, half_open: bool) -> bytes | None:
+def _request(entry: memoryview, marks: frozenset[int], cut: frozenset[int]) -> bytes | None:
     """The body of the request that deletes this entry, if it has one of `marks` and is of a kind that is to go."""
     mark, attributes, goes = 0, [], False
     for kind, value in _attributes(entry[_BODY:]):
@@ -85,10 +87,10 @@ def _request(entry: memoryview, marks: frozenset[int], *, half_open: bool) -> by
         if kind == _TUPLE_ORIG:
             protocol = dict(_attributes(value)).get(_TUPLE_PROTO, memoryview(b""))
             goes = bytes(dict(_attributes(protocol)).get(_PROTO_NUM, b"")) == bytes([_UDP])
-        elif kind == _PROTOINFO and half_open:
+        elif kind == _PROTOINFO:
             # As in active_by_mark: TCP's attribute, and in it first of all the state.
             goes = len(value) > 8 and value[2] == 1 and value[8] == _TCP_SYN_SENT
-    if not goes or mark not in marks:
+    if mark not in marks or not (goes or mark in cut):
         return None
     return bytes(entry[_HEADER.size : _BODY]) + b"".join(attributes)
 

@@ -97,14 +97,15 @@ class Kernel:
     def apply(self, ruleset: Ruleset) -> None:
         """Make the kernel hold `ruleset`, in one transaction, or raise KernelRefused and leave all as it was.
 
-        UDP flows and unanswered TCP connections of backends that left, or that are enabled but take nothing any more,
-        are forgotten right after it: their clients are balanced anew. Where somebody else has changed the table
-        meanwhile, that is mended.
+        UDP flows and unanswered TCP connections of backends that left or failed are forgotten right after it, and all
+        connections of those that are to be cut: their clients are balanced anew. Where somebody else has changed the
+        table meanwhile, that is mended.
         """
         self._send(ruleset)
-        before, failed_before = self._marks_before()
+        before, failed_before, cut_before = self._marks_before()
         self._applied = self._known = ruleset
-        self._forget((before - ruleset.marks().keys()) | (ruleset.failed() - failed_before), half_open=True)
+        gone = before - ruleset.marks().keys()
+        self._forget(gone | (ruleset.failed() - failed_before), cut=ruleset.cut() - cut_before)
 
     def counters(self) -> dict[tuple[str, str], Counters]:
         """The counters of every backend of the applied ruleset, by (farm, backend)."""
@@ -128,12 +129,6 @@ class Kernel:
         """Connections that are open now (UDP: flows), by (farm, backend); backends without any may be missing."""
         marks = self._applied.marks() if self._applied else {}
         return {marks[mark]: number for mark, number in conntrack.active_by_mark().items() if mark in marks}
-
-    def forget_udp(self, backends: Iterable[tuple[str, str]]) -> None:
-        """Remove the UDP flows of these (farm, backend) from connection tracking, as far as that is possible."""
-        wanted = set(backends)
-        marks = self._applied.marks() if self._applied else {}
-        self._forget({mark for mark, who in marks.items() if who in wanted}, half_open=False)
 
     def _commands(self, ruleset: Ruleset) -> list[Command]:
         if not self._looked:
@@ -165,15 +160,16 @@ class Kernel:
             return False
         return not delta_from(real, thought) if isinstance(thought, Ruleset) else real == thought
 
-    def _marks_before(self) -> tuple[set[int], set[int]]:
+    def _marks_before(self) -> tuple[set[int], set[int], set[int]]:
+        """The marks of all backends, of those that had failed, and of those that had no connection left."""
         known = self._applied or self._known or {}
         if isinstance(known, Ruleset):
-            return set(known.marks()), known.failed()
-        return {int(key) for set_name in TARGETS for key in known.get(set_name, {})}, set()
+            return set(known.marks()), known.failed(), known.cut()
+        return {int(key) for set_name in TARGETS for key in known.get(set_name, {})}, set(), set()
 
-    def _forget(self, marks: set[int], *, half_open: bool) -> None:
+    def _forget(self, marks: set[int], *, cut: set[int]) -> None:
         try:
-            conntrack.forget(marks, half_open=half_open)
+            conntrack.forget(marks, cut=cut)
         except OSError as error:
             # The change itself has been made; a stale flow ends by its timeout.
             _log.warning("flows of backends that left could not be removed: %s", error)

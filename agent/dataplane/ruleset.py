@@ -8,6 +8,7 @@ from agent.dataplane.assignment import Assignment, Side, SideNumbers
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, is_exact
 from agent.model import Family, Farm
+from agent.model.state import Role
 
 Element = tuple[str, str]
 """What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
@@ -21,10 +22,13 @@ class Part:
 
     farm: Farm
     weights: Mapping[str, int]
+    roles: Mapping[str, Role]
     numbers: SideNumbers
     elements: Elements
     failed: frozenset[int]
-    """The marks of backends that are enabled but take nothing: nobody is to wait for them."""
+    """The marks of backends that are not to be waited for: UDP flows and unanswered connections leave them."""
+    cut: frozenset[int]
+    """The marks of those that lose all their connections."""
     shares: Mapping[str, float]
 
 
@@ -66,8 +70,12 @@ class Ruleset:
         return self._marks
 
     def failed(self) -> set[int]:
-        """The marks of all backends that are enabled but take nothing."""
+        """The marks of all backends that are not to be waited for."""
         return set().union(*(part.failed for part in self.parts.values()))
+
+    def cut(self) -> set[int]:
+        """The marks of all backends that lose all their connections."""
+        return set().union(*(part.cut for part in self.parts.values()))
 
     def pieces(self) -> Iterator[tuple[str | None, Elements]]:
         """The elements piece by piece: what is common (None), then farm by farm in the order of names."""

@@ -41,6 +41,7 @@ _SETS = f"""\
 	set virtual6 {{ typeof ip6 daddr; comment "virtual addresses that are no link's own"; }}
 	counter guarded {{ comment "dropped: for a farm, but not translated" }}
 	counter refused {{ comment "refused: the farm has no usable backend" }}
+	counter discarded {{ comment "dropped: the farm has no usable backend, and says drop" }}
 	counter unserved {{ comment "refused: no farm has this virtual address and port" }}
 """
 
@@ -50,6 +51,9 @@ _RULES = f"""\
 		meta l4proto tcp reject with tcp reset
 		ip protocol sctp reject with icmp type prot-unreachable
 		reject with icmpx type port-unreachable
+	}}
+	chain discard {{
+		counter name discarded drop
 	}}
 	chain balance4 {{
 		meta mark vmap @pickers

@@ -6,9 +6,10 @@ from agent.health.probe import CheckFailed, CheckNotMade, Probe
 from agent.health.rise_fall import RiseFall
 from agent.health.table import PROBES
 from agent.health.target import Target, target_of, targets
-from agent.health.verdict import NO_CHECK, Verdict, combine
+from agent.health.verdict import DISABLED, NO_CHECK, Verdict, combine
 
 __all__ = [
+    "DISABLED",
     "NO_CHECK",
     "PROBES",
     "CheckFailed",

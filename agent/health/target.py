@@ -55,12 +55,13 @@ def target_of(farm: Farm, backend: Backend, check: TcpCheck) -> Target:
 def targets(config: Configuration) -> set[Target]:
     """Everything that the farms of a document ask.
 
-    A farm that is not enabled asks nothing; backends that drain are asked too.
+    A farm that is not enabled asks nothing, a disabled backend is not asked; one that drains is.
     """
     return {
         target_of(farm, backend, check)
         for farm in config.farms.values()
         if farm.enabled
         for backend in farm.backends.values()
+        if backend.state != "disabled"
         for check in farm.checks
     }

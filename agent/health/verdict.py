@@ -24,6 +24,9 @@ class Verdict:
 NO_CHECK = Verdict("unknown", "no check is set up")
 """The verdict on a backend that nobody asks."""
 
+DISABLED = Verdict("unknown", "disabled, so it is not checked")
+"""The verdict on a backend that is disabled: whatever was known of it is forgotten."""
+
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict on a backend from those of all its checks.

@@ -8,6 +8,7 @@ from agent.model.document import (
     Family,
     Farm,
     Link,
+    SorryServer,
     System,
     TcpCheck,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Invalid",
     "Link",
     "PortRange",
+    "SorryServer",
     "System",
     "TcpCheck",
     "canonical",

@@ -27,10 +27,14 @@ VERSION = 1
 Protocol = Literal["tcp", "udp", "sctp", "all"]
 Family = Literal[4, 6]
 Forwarding = Literal["dnat", "snat"]
-Scheduler = Literal["round-robin", "weighted", "source-hash"]
+Scheduler = Literal["round-robin", "weighted", "source-hash", "priority"]
 Persistence = Literal["none", "address", "address-port"]
-BackendState = Literal["enabled", "drain"]
+BackendState = Literal["enabled", "drain", "disabled"]
+WhenDown = Literal["reject", "drop"]
+OnFailure = Literal["keep", "cut"]
 
+LongSeconds = Annotated[int, Field(ge=1, le=604_800, json_schema_extra={"unit": "s"})]
+"""Up to a week."""
 Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False, json_schema_extra={"unit": "s"})]
 
 
@@ -121,10 +125,29 @@ class Backend(_Part):
         title="Weight",
         description="Its share among the farm's backends; used by `weighted` and `source-hash`.",
     )
+    tier: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        title="Tier",
+        description="Backends of a higher tier stand by until those below are too few.",
+    )
     state: BackendState = Field(
         default="enabled",
         title="State",
-        description="`enabled` takes connections; `drain` finishes those it has and takes no new ones.",
+        description="`enabled` takes connections; `drain` finishes those it has and takes no new ones; "
+        "`disabled` takes nothing, is not checked, and the connections that it has are cut at once.",
+    )
+
+
+class SorryServer(_Part):
+    """A server that answers a farm's clients while no backend takes connections. It is never checked."""
+
+    address: HostAddress = Field(title="Address", description="The server's IP address.")
+    port: Port | None = Field(
+        default=None,
+        title="Port",
+        description="The server's port; by default the port that the client asked for.",
     )
 
 
@@ -166,7 +189,8 @@ class Farm(_Part):
         default="round-robin",
         title="Scheduler",
         description="`round-robin`: each backend in turn. `weighted`: in turn, by weight, smoothly interleaved. "
-        "`source-hash`: the same client to the same backend, by weight; few clients move when a backend comes or goes.",
+        "`source-hash`: the same client to the same backend, by weight; few clients move when a backend comes or goes. "
+        "`priority`: the first backend that can, by tier and name, takes all; the others stand by.",
     )
     hash_port: bool = Field(
         default=False,
@@ -224,6 +248,39 @@ class Farm(_Part):
         max_length=1000,
         title="Static persistence",
         description="Clients of these networks go to these backends, as long as those take connections.",
+    )
+    minimum_active: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        title="Minimum active",
+        description="Tiers are opened one after the other until so many backends take connections.",
+    )
+    on_failure: OnFailure = Field(
+        default="keep",
+        title="When a backend fails",
+        description="`keep`: its TCP connections are left to end by themselves; UDP flows go to others at once. "
+        "`cut`: its TCP connections are cut, too, so that clients connect anew at once.",
+    )
+    slow_start: LongSeconds | None = Field(
+        default=None,
+        title="Slow start",
+        description="A backend that was unhealthy comes back to its full weight over this time; by default at once.",
+    )
+    drain_timeout: LongSeconds | None = Field(
+        default=None,
+        title="Drain deadline",
+        description="Connections that are left so long after a drain began are cut; by default none is.",
+    )
+    when_down: WhenDown = Field(
+        default="reject",
+        title="When no backend is left",
+        description="`reject`: clients are refused at once. `drop`: they get no answer at all.",
+    )
+    sorry_server: SorryServer | None = Field(
+        default=None,
+        title="Sorry server",
+        description="Takes connections while no backend does; never checked.",
     )
     checks: list[TcpCheck] = Field(
         default_factory=list,

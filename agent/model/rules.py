@@ -200,6 +200,47 @@ def _backends(config: Configuration) -> Iterator[Fault]:
                 yield Fault(where, f"{backend.address} is a virtual address of the appliance; use the server's own")
 
 
+def _sorry_servers(config: Configuration) -> Iterator[Fault]:
+    virtual = config.virtual_addresses()
+    for name, farm in config.farms.items():
+        server = farm.sorry_server
+        if server is None:
+            continue
+        where = pointer("farms", name, "sorry_server", "address")
+        if server.address.version not in farm.families:
+            yield Fault(
+                where,
+                f"{server.address} is IPv{server.address.version}, and no virtual address of the farm is; "
+                "use a server of the farm's family",
+            )
+        if server.port is not None and "all" in farm.protocols:
+            yield Fault(
+                pointer("farms", name, "sorry_server", "port"),
+                "is not possible where the protocol is `all`: not every protocol has ports; leave it out",
+            )
+        if server.address in virtual:
+            yield Fault(where, f"{server.address} is a virtual address of the appliance; use the server's own")
+        for backend_name, backend in sorted(farm.backends.items()):
+            if (backend.address, backend.port) == (server.address, server.port):
+                yield Fault(where, f"is the same server and port as backend {backend_name}; use another server")
+
+
+def _tiers(config: Configuration) -> Iterator[Fault]:
+    for name, farm in config.farms.items():
+        if farm.scheduler == "priority" and farm.minimum_active > 1:
+            yield Fault(
+                pointer("farms", name, "minimum_active"),
+                f"{farm.minimum_active} has no use with the scheduler priority, by which one backend takes all; "
+                "use 1, or another scheduler",
+            )
+        if farm.scheduler == "source-hash" and farm.slow_start is not None:
+            yield Fault(
+                pointer("farms", name, "slow_start"),
+                "is not possible with the scheduler source-hash: a backend's own clients come back to it with it; "
+                "leave it out, or use another scheduler",
+            )
+
+
 def _checks(config: Configuration) -> Iterator[Fault]:
     for name, farm in config.farms.items():
         for index, check in enumerate(farm.checks):
@@ -275,4 +316,18 @@ def _placed(config: Configuration) -> Iterator[Fault]:
         yield from unreachable(config, networks)
 
 
-_RULES = (_size, _families, _ports, _hashing, _persistence, _overlaps, _backends, _checks, _links, _management, _placed)
+_RULES = (
+    _size,
+    _families,
+    _ports,
+    _hashing,
+    _persistence,
+    _overlaps,
+    _backends,
+    _sorry_servers,
+    _tiers,
+    _checks,
+    _links,
+    _management,
+    _placed,
+)

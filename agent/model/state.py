@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Health = Literal["healthy", "unhealthy", "unknown"]
 FarmStatus = Literal["up", "degraded", "down", "disabled"]
+Role = Literal["active", "standby", "failed", "draining", "drained", "disabled"]
+"""What a backend does in its farm; BackendNow.role says what each means."""
 
 
 class _Answer(BaseModel):
@@ -28,28 +30,54 @@ class BackendNow(_Answer):
 
     address: str
     port: int | None = Field(description="null where the backend is asked at the port that the client asked for.")
-    state: Literal["enabled", "drain"] = Field(description="What the configuration says.")
+    state: Literal["enabled", "drain", "disabled"] = Field(description="What the configuration says.")
+    role: Role = Field(
+        description="Why it has its weight. active: takes connections. standby: could, and will "
+        "when those before it are too few. failed: is unhealthy. draining: finishes what "
+        "it has. drained: the drain's deadline has come, and what was left was cut. disabled: it or its farm is not "
+        "enabled."
+    )
     health: Health = Field(description="unknown: no check, or none has come to a verdict yet; takes connections.")
     reason: str = Field(description="Why the health is what it is, in words.")
     since: datetime | None = Field(description="When the health last changed.")
     latency_ms: float | None = Field(description="Of the last successful check, in milliseconds.")
     weight: int = Field(description="The effective weight; 0 takes no new connections.")
+    ramp: float | None = Field(
+        default=None, description="The part of its weight that it has while it starts slowly, 0 to 1; null otherwise."
+    )
     share: Annotated[float, Field(ge=0, le=1)] = Field(description="The part of new connections it gets now.")
+    drain_ends: datetime | None = Field(
+        default=None, description="When what a draining backend has left is cut; null without a deadline."
+    )
+    traffic: Traffic
+
+
+class SorryServerNow(_Answer):
+    """A farm's sorry server as it is now. Nobody checks it."""
+
+    address: str
+    port: int | None = Field(description="null where it is asked at the port that the client asked for.")
+    answers: bool = Field(description="Whether new clients get it now: no backend takes connections.")
     traffic: Traffic
 
 
 class FarmNow(_Answer):
     """A farm as it is now."""
 
-    status: FarmStatus = Field(description="degraded: a backend is out; down: none takes connections.")
+    status: FarmStatus = Field(
+        description="degraded: a backend is out, or a backup tier takes connections; "
+        "down: none takes connections, though a sorry server may answer."
+    )
     addresses: list[str]
     protocols: list[str]
     ports: list[int | str]
     scheduler: str
     forwarding: str
+    when_down: str = Field(description="What clients get while no backend takes connections.")
     exact_turn: bool = Field(description="Whether its turn is its own (round robin exact), not shared with others.")
     traffic: Traffic
     backends: dict[str, BackendNow]
+    sorry_server: SorryServerNow | None = None
 
 
 class Trouble(_Answer):

@@ -8,6 +8,7 @@ class RoundRobin:
     """Each backend weighs 1, whatever its configured weight."""
 
     name = "round-robin"
+    alone = False
 
     def weight(self, farm: Farm, backend: Backend) -> int:  # noqa: ARG002 the interface of every scheduler
         """Always 1."""

@@ -8,6 +8,7 @@ class SourceHash:
     """Each backend weighs what the document says; who gets whom is the data plane's."""
 
     name = "source-hash"
+    alone = False
 
     def weight(self, farm: Farm, backend: Backend) -> int:  # noqa: ARG002 the interface of every scheduler
         """The configured weight."""

@@ -8,6 +8,7 @@ class Weighted:
     """Each backend weighs what the document says."""
 
     name = "weighted"
+    alone = False
 
     def weight(self, farm: Farm, backend: Backend) -> int:  # noqa: ARG002 the interface of every scheduler
         """The configured weight."""

@@ -3,7 +3,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_interface
 from pathlib import Path
@@ -54,9 +54,6 @@ class FakeKernel:
 
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self.applied[-1].marks().values(), 2)
-
-    def forget_udp(self, backends: Iterable[tuple[str, str]]) -> None:
-        pass
 
 
 class FakeHost:

@@ -2,7 +2,7 @@
 """The controller's edges for tests without a kernel: they keep what they are given, and fail when told to."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -35,7 +35,6 @@ class KernelEdge(Kernel):
         self.refuse = set(refuse)
         self.earlier: Assignment | None = None
         self.holds: Ruleset | None = None
-        self.forgotten: list[tuple[str, str]] = []
 
     def adopt(self) -> Assignment | None:
         return self.earlier
@@ -57,9 +56,6 @@ class KernelEdge(Kernel):
 
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self._names(), 3)
-
-    def forget_udp(self, backends: Iterable[tuple[str, str]]) -> None:
-        self.forgotten += backends
 
     def _names(self) -> list[tuple[str, str]]:
         return list(self.holds.marks().values()) if self.holds else []

@@ -9,7 +9,7 @@ import pytest
 
 from agent.api.metrics import render
 from agent.client import Problem
-from agent.model.state import BackendNow, FarmNow, LinkNow, StateNow, SystemNow, Traffic, Trouble
+from agent.model.state import BackendNow, FarmNow, LinkNow, SorryServerNow, StateNow, SystemNow, Traffic, Trouble
 from agent.tests.api_world import FARM, running
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="(?:[^"\\\n]|\\.)*"(,[a-z_]+="(?:[^"\\\n]|\\.)*")*\})? -?[0-9.e+-]+')
@@ -21,6 +21,7 @@ def backend(**changes) -> BackendNow:
         "address": "192.0.2.21",
         "port": None,
         "state": "enabled",
+        "role": "active",
         "health": "healthy",
         "reason": "",
         "since": None,
@@ -40,6 +41,7 @@ def farm(status: str, backends: dict[str, BackendNow]) -> FarmNow:
         ports=[80],
         scheduler="weighted",
         forwarding="dnat",
+        when_down="reject",
         exact_turn=True,
         traffic=Traffic(active=5, new=6, bytes_in=7, bytes_out=8),
         backends=backends,
@@ -89,7 +91,11 @@ def test_farms_and_backends_with_their_figures():
     farms = {
         "web": farm("degraded", {"a": backend(), "b": backend(health="unhealthy", latency_ms=None, weight=0)}),
         "off": farm("disabled", {"c": backend(health="unknown", latency_ms=None)}),
-        "dead": farm("down", {}),
+        "dead": farm("down", {}).model_copy(
+            update={
+                "sorry_server": SorryServerNow(address="192.0.2.9", port=None, answers=True, traffic=Traffic(active=7))
+            }
+        ),
     }
     lines = render(state(farms), system()).splitlines()
     for line in (
@@ -103,6 +109,8 @@ def test_farms_and_backends_with_their_figures():
         'sluice_backend_latency_seconds{farm="web",backend="a"} 0.0025',
         'sluice_backend_connections_total{farm="web",backend="a"} 2',
         'sluice_farm_bytes_total{farm="web",direction="out"} 8',
+        'sluice_sorry_server_answers{farm="dead"} 1',
+        'sluice_sorry_server_connections_active{farm="dead"} 7',
         'sluice_link_up{link="eth0"} 0',
         "sluice_snapshot 4",
         "sluice_uptime_seconds 12.5",
@@ -112,6 +120,7 @@ def test_farms_and_backends_with_their_figures():
     text = "\n".join(lines)
     assert 'sluice_farm_up{farm="off"}' not in text
     assert 'sluice_backend_healthy{farm="off"' not in text
+    assert 'sluice_sorry_server_answers{farm="web"' not in text
     assert 'latency_seconds{farm="web",backend="b"}' not in text
     assert not re.search(r"^sluice_data_total_bytes", text, re.MULTILINE)
 

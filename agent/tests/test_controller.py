@@ -203,6 +203,20 @@ async def test_state_tells_counters_shares_and_totals(world: World) -> None:
     assert farm.backends["a"].health == "unknown"
 
 
+async def test_the_sorry_server_is_counted_and_said_to_answer_while_nobody_else_does(world: World) -> None:
+    sorry = {"address": "198.51.100.9"}
+    await world.controller.commit(document(sorry_server=sorry), author="admin")
+    farm = (await world.controller.state()).farms["web"]
+    assert farm.sorry_server is not None
+    assert (farm.status, farm.sorry_server.answers) == ("up", False)
+    assert (farm.traffic.new, farm.sorry_server.traffic.new) == (21, 7)
+    backends = {"a": {"address": "198.51.100.1", "state": "disabled"}}
+    await world.controller.commit(document(sorry_server=sorry, backends=backends), author="admin")
+    farm = (await world.controller.state()).farms["web"]
+    assert farm.sorry_server is not None
+    assert (farm.status, farm.sorry_server.answers) == ("down", True)
+
+
 async def test_system_tells_links_and_the_snapshot(world: World) -> None:
     system = await world.controller.system()
     assert system.snapshot == 1
@@ -352,8 +366,9 @@ async def test_udp_flows_of_a_draining_backend_that_dies_are_forgotten(world: Wo
             document(protocols=["udp"], checks=[check], backends={"a": {"address": host, "state": "drain"}}),
             author="admin",
         )
-        assert world.kernel.forgotten == []
-    await world.host.until(lambda: world.kernel.forgotten == [("web", "a")])
+        assert world.kernel.holds.failed() == set()
+    await world.host.until(lambda: world.kernel.holds.failed() == set(world.kernel.holds.marks()))
+    assert world.kernel.holds.cut() == set()
 
 
 async def test_health_survives_a_restart_of_the_agent(world: World, closed: socket.socket) -> None:

@@ -25,11 +25,11 @@ WEB = {
 SIX = {"addresses": ["fd00::1"], "ports": [80], "forwarding": "snat", "backends": {"a": {"address": "fd00::11"}}}
 
 
-def compiled(farms, weights=None, own=(), previous=None):
+def compiled(farms, weights=None, own=(), previous=None, roles=None):
     config = validate({"version": 1, "farms": farms})
     if weights is None:
         weights = {name: dict.fromkeys(farm.backends, 1) for name, farm in config.farms.items()}
-    return compile_ruleset(config, weights, [ip_address(address) for address in own], previous)
+    return compile_ruleset(config, weights, [ip_address(address) for address in own], previous, roles)
 
 
 def merged(ruleset):
@@ -110,6 +110,57 @@ def test_a_draining_backend_has_not_failed():
     backends = {**WEB["backends"], "a": {"address": "10.30.0.11", "state": "drain"}}
     ruleset = compiled({"web": {**WEB, "backends": backends}}, {"web": {"a": 0, "b": 0}})
     assert {ruleset.marks()[mark] for mark in ruleset.failed()} == {("web", "b")}
+
+
+def test_who_is_cut_and_who_is_only_not_waited_for():
+    states = {"a": "enabled", "b": "drain", "c": "disabled", "d": "enabled"}
+    backends = {name: {"address": f"10.30.0.{n}", "state": state} for n, (name, state) in enumerate(states.items(), 1)}
+    roles = {"web": {"a": "failed", "b": "failed", "c": "disabled", "d": "active"}}
+
+    def names(ruleset, marks):
+        return {ruleset.marks()[mark][1] for mark in marks}
+
+    kept = compiled({"web": {**WEB, "backends": backends}}, {"web": {"d": 1}}, roles=roles)
+    assert names(kept, kept.failed()) == {"a", "b", "c"}
+    assert names(kept, kept.cut()) == {"c"}
+    cutting = {**WEB, "backends": backends, "on_failure": "cut"}
+    cut = compiled({"web": cutting}, {"web": {"d": 1}}, roles=roles, previous=kept)
+    assert names(cut, cut.cut()) == {"a", "b", "c"}
+    assert delta(kept, cut) == [], "the kernel holds the same"
+    calm = compiled({"web": cutting}, {"web": {"d": 1}}, roles={"web": {**roles["web"], "b": "draining"}}, previous=cut)
+    assert names(calm, calm.cut()) == {"a", "c"}, "a role that changes is seen though the weight is 0 as before"
+
+
+def test_a_farm_without_usable_backend_drops_when_it_says_so():
+    ruleset = compiled({"web": {**WEB, "when_down": "drop"}}, {"web": {}})
+    assert ruleset.parts["web", 4].elements["pickers"] == {"1": ("goto discard", "web/4")}
+
+
+def test_a_sorry_server_takes_what_nobody_takes_and_keeps_its_number():
+    sorry = {**WEB, "sorry_server": {"address": "10.30.0.99", "port": 8080}, "when_down": "drop"}
+    first = compiled({"web": sorry})
+    mark = next(mark for mark, who in first.marks().items() if who == ("web", "!4"))
+    elements = first.parts["web", 4].elements
+    assert elements["backends4"][str(mark)] == ("10.30.0.99 . 8080", "web/!4")
+    assert (str(mark), "") not in elements["buckets"].values()
+    assert first.failed() == {mark}, "what it has goes to the backends"
+    down = compiled({"web": sorry}, {"web": {}}, previous=first)
+    assert set(down.parts["web", 4].elements["buckets"].values()) == {(str(mark), "")}
+    assert down.share("web", "!4") == 1
+    assert down.failed() == set(down.marks()) - {mark}
+    assert first.parts["web", 4].numbers == down.parts["web", 4].numbers
+    everything = {name: {} for name in ("backends4", "backends6", "hosts4", "hosts6")} | merged(down)
+    assert readback.assignment(everything) == down.assignment
+
+
+def test_by_source_hash_too_a_tier_and_the_sorry_server_take_over():
+    web = {**WEB, "scheduler": "source-hash", "sorry_server": {"address": "10.30.0.99"}}
+    standby = compiled({"web": web}, {"web": {"a": 1}}, roles={"web": {"a": "active", "b": "standby"}})
+    assert standby.share("web", "a") == 1
+    assert {standby.marks()[mark][1] for mark in standby.failed()} == {"!4"}, "who stands by has not failed"
+    down = compiled({"web": web}, {"web": {}}, previous=standby)
+    assert (down.share("web", "!4"), down.share("web", "a")) == (1, 0)
+    assert executed(merged(standby), delta(standby, down)) == merged(down)
 
 
 def test_a_farm_that_is_not_enabled_is_not_there():
@@ -243,6 +294,7 @@ FARM = st.fixed_dictionaries(
         "persistence_timeout": st.sampled_from([60, 300]),
         "static": st.booleans(),
         "enabled": st.booleans(),
+        "sorry_server": st.sampled_from([None, {"address": "10.30.0.9"}, {"address": "10.30.0.9", "port": 8080}]),
         "backends": st.dictionaries(
             st.sampled_from(["b1", "b2", "b3"]),
             st.fixed_dictionaries({"port": st.sampled_from([None, 8080])}),
@@ -284,7 +336,7 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
             assert executed(held, delta(previous, ruleset)) == merged(ruleset)
         previous, held = ruleset, merged(ruleset)
         farms_now = {side.farm: part.farm for side, part in ruleset.parts.items()}
-        assert len(ruleset.marks()) == sum(len(farm.backends) for farm in farms_now.values())
+        assert len(ruleset.marks()) == sum(len(farm.backends) + bool(farm.sorry_server) for farm in farms_now.values())
 
 
 def test_what_the_kernel_holds_is_understood_again():

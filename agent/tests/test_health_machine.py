@@ -94,8 +94,10 @@ def test_a_port_in_the_check_or_in_the_backend_is_the_same_question():
     assert targets(document({"a": by_check})) == targets(document({"a": by_backend}))
 
 
-def test_a_farm_that_is_not_enabled_asks_nothing():
-    assert targets(document({"a": farm("192.0.2.1", {"x": {"address": "198.51.100.1"}}, enabled=False)})) == set()
+def test_a_farm_or_backend_that_is_not_enabled_asks_nothing():
+    one = {"address": "198.51.100.1"}
+    assert targets(document({"a": farm("192.0.2.1", {"x": one}, enabled=False)})) == set()
+    assert targets(document({"a": farm("192.0.2.1", {"x": one | {"state": "disabled"}})})) == set()
 
 
 def test_pace_is_part_of_the_key_and_not_of_the_subject():

@@ -122,29 +122,6 @@ def test_a_client_that_waits_for_a_dead_backend_reaches_another_at_its_next_try(
     assert answers == [backend_address(1)]
 
 
-def test_udp_flows_of_a_draining_backend_stay_until_they_are_told_to_go(box):
-    web = farm(1, 2, protocols=["udp"])
-    box.apply({"web": web})
-    with box.datagram() as sock:
-        assert says(sock) == backend_address(1)
-        web["backends"]["b1"]["state"] = "drain"
-        box.apply({"web": web}, {"web": {"b2": 1}})
-        assert says(sock) == backend_address(1)
-        box.balancer.run(box.kernel.forget_udp, [("web", "b1")])
-        assert says(sock) == backend_address(2)
-
-
-def test_forgetting_udp_flows_leaves_tcp_and_other_backends_alone(box, opened):
-    web = farm(1, 2, protocols=["tcp", "udp"])
-    box.apply({"web": web})
-    connections = [opened.enter_context(box.connect()) for _ in range(2)]
-    socks = [opened.enter_context(box.datagram()) for _ in range(4)]
-    before = [says(sock) for sock in socks]
-    box.balancer.run(box.kernel.forget_udp, [("web", "b1"), ("web", "nobody")])
-    assert box.active() == {("web", "b1"): 1, ("web", "b2"): 1 + before.count(backend_address(2))}
-    assert all(connection.alive() for connection in connections)
-
-
 def overlapping():
     """Two farms on one address and port, past the model's rules: what only the kernel finds."""
     return Configuration.model_validate({"version": 1, "farms": {"first": farm(1), "second": farm(2)}})

@@ -8,6 +8,8 @@ import subprocess
 import pytest
 from kernel_net import CLIENT, Box, add_addresses, add_route, backend_address, farm, until
 
+from agent.dataplane import conntrack
+
 pytestmark = pytest.mark.kernel
 
 SOURCES = {4: [f"10.20.0.{number}" for number in range(150, 162)], 6: [f"fd00:20:0:{n:x}::1" for n in range(1, 13)]}
@@ -109,7 +111,7 @@ def test_a_port_is_remembered_beyond_its_flow(box, family):
             sock.send(b"?")
             answers.append(sock.recv(100).decode().split()[0])
             # The flow ends, as it does when nothing is sent for a while.
-            box.balancer.run(box.kernel.forget_udp, [("web", name) for name in web["backends"]])
+            box.balancer.run(conntrack.forget, box.ruleset.marks())
     assert answers[0] != answers[1]
     assert answers[:2] == answers[2:]
 

@@ -312,6 +312,27 @@ def test_a_backend_is_no_virtual_address():
     validate(document(a=backend, b=other | {"enabled": False}))
 
 
+def test_a_sorry_server_is_a_server_of_its_own_of_the_farms_family():
+    place = "/farms/web/sorry_server/address"
+    for address in ("2001:db8::1", "192.0.2.10", "198.51.100.1", "127.0.0.1", "", 7):
+        assert pointers(document(web={"sorry_server": {"address": address}})) == [place]
+    assert pointers(document(web={"sorry_server": {"address": "198.51.100.9", "port": 0}})) == [
+        "/farms/web/sorry_server/port"
+    ]
+    validate(document(web={"sorry_server": {"address": "198.51.100.1", "port": 8080}}))
+
+
+def test_by_priority_one_backend_is_active():
+    assert pointers(document(web={"scheduler": "priority", "minimum_active": 2})) == ["/farms/web/minimum_active"]
+    validate(document(web={"scheduler": "priority"}))
+    validate(document(web={"minimum_active": 256}))
+
+
+def test_nobody_starts_slowly_by_source_hash():
+    assert pointers(document(web={"scheduler": "source-hash", "slow_start": 9})) == ["/farms/web/slow_start"]
+    validate(document(web={"scheduler": "source-hash", "drain_timeout": 9}))
+
+
 def test_a_check_ends_before_the_next_begins():
     check = {"interval": 1, "timeout": 1.5}
     assert pointers(document(web={"checks": [check]})) == ["/farms/web/checks/0/timeout"]

@@ -54,13 +54,22 @@ def farms(draw, number):
         "ports": served,
         "forwarding": draw(st.sampled_from(["dnat", "snat"])),
         "scheduler": draw(st.sampled_from(["round-robin", "weighted"])),
+        "minimum_active": draw(st.integers(1, 256)),
+        "sorry_server": draw(
+            st.none() | st.fixed_dictionaries({"address": st.just(f"{servers}200"), "port": st.none() | ports})
+        ),
+        "slow_start": draw(st.none() | st.integers(1, 604800)),
+        "drain_timeout": draw(st.none() | st.integers(1, 604800)),
+        "on_failure": draw(st.sampled_from(["keep", "cut"])),
+        "when_down": draw(st.sampled_from(["reject", "drop"])),
         "checks": draw(st.lists(checks(needs_port=check_port), max_size=2)),
         "backends": {
             name: {
                 "address": f"{servers}{place + 1}",
                 "port": draw(st.none() | ports),
                 "weight": draw(st.integers(1, 256)),
-                "state": draw(st.sampled_from(["enabled", "drain"])),
+                "tier": draw(st.integers(1, 8)),
+                "state": draw(st.sampled_from(["enabled", "drain", "disabled"])),
             }
             for place, name in enumerate(backends)
         },

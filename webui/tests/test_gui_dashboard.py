@@ -4,22 +4,24 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from flask import render_template
 from gui_agent import PASSWORD
-from gui_browser import Browser
+from gui_browser import Browser, parse
 
 from agent.model.state import BackendNow, FarmNow, StateNow, Traffic
-from webui.live import FEW, PAGE, backend_sign, overview
+from webui.live import FEW, PAGE, backend_sign, farm_row, overview
 from webui.rates import Samples
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def backend(health="healthy", state="enabled", **traffic: int) -> BackendNow:
+def backend(health="healthy", state="enabled", role="active", **traffic: int) -> BackendNow:
     """A backend's state."""
     return BackendNow(
         address="10.0.0.1",
         port=None,
         state=state,
+        role=role,
         health=health,
         reason="",
         since=None,
@@ -44,6 +46,7 @@ def farm(status="up", backends=None, **traffic: int) -> FarmNow:
         ports=[80],
         scheduler="round-robin",
         forwarding="dnat",
+        when_down="reject",
         exact_turn=True,
         traffic=Traffic(**traffic),
         backends=backends or {},
@@ -175,17 +178,33 @@ def test_what_was_made_anew_has_no_rate():
 
 
 @pytest.mark.parametrize(
-    ("health", "drain", "word"),
+    ("health", "state", "role", "word"),
     [
-        ("healthy", "enabled", "Healthy"),
-        ("healthy", "drain", "Draining"),
-        ("unhealthy", "enabled", "Unhealthy"),
-        ("unhealthy", "drain", "Unhealthy"),
-        ("unknown", "enabled", "Not checked"),
+        ("healthy", "enabled", "active", "Healthy"),
+        ("healthy", "enabled", "standby", "Standby"),
+        ("unknown", "enabled", "standby", "Standby"),
+        ("healthy", "drain", "draining", "Draining"),
+        ("unhealthy", "drain", "drained", "Drained"),
+        ("unhealthy", "enabled", "failed", "Unhealthy"),
+        ("unhealthy", "drain", "failed", "Unhealthy"),
+        ("unknown", "disabled", "disabled", "Disabled"),
+        ("unknown", "enabled", "active", "Not checked"),
     ],
 )
-def test_a_backends_sign(health, drain, word):
-    assert backend_sign(backend(health=health, state=drain)).word == word
+def test_a_backends_sign(health, state, role, word):
+    assert backend_sign(backend(health, state, role)).word == word
+
+
+def test_a_backend_that_starts_slowly_says_so(app):
+    starting = backend().model_copy(update={"ramp": 0.3})
+    assert backend_sign(starting).word == "Starting"
+    now = farm(backends={"a": starting, "b": backend()})
+    with app.test_request_context():
+        page = parse(
+            render_template("farms/live.html", name="f", row=farm_row("f", now, {}), state=state(0, {"f": now}))
+        )
+    assert page.one(id="farm/f/a/ramp").text == "a Back again; starts slowly, at 30 % of its weight now"
+    assert not page.all(id="farm/f/b/ramp")
 
 
 def test_trouble_comes_first_and_long_lists_have_pages():
@@ -206,8 +225,8 @@ def test_trouble_comes_first_and_long_lists_have_pages():
 
 def test_of_a_large_farm_the_dashboard_shows_a_few_backends_with_trouble_among_them():
     backends = {f"b{i:03}": backend() for i in range(256)} | {
-        "b200": backend("unhealthy"),
-        "b201": backend(state="drain"),
+        "b200": backend("unhealthy", role="failed"),
+        "b201": backend(state="drain", role="draining"),
     }
     row = overview(state(0, {"f": farm(backends=backends)}), {}).rows[0]
     assert len(row.backends) == FEW

@@ -38,6 +38,14 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
             "backends-1-name": "web2",
             "backends-1-address": "10.0.0.2",
             "backends-1-state": "drain",
+            "backends-1-tier": "2",
+            "minimum_active": "3",
+            "on_failure": "cut",
+            "when_down": "drop",
+            "slow_start": "30",
+            "drain_timeout": "86400",
+            "sorry_address": "10.0.0.9",
+            "sorry_port": "8081",
             "comment": "The shop opens",
         },
         press="save",
@@ -59,10 +67,16 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "persistence_prefix4": 32,
         "persistence_prefix6": 128,
         "persistence_static": {},
+        "minimum_active": 3,
+        "on_failure": "cut",
+        "slow_start": 30,
+        "drain_timeout": 86400,
+        "when_down": "drop",
+        "sorry_server": {"address": "10.0.0.9", "port": 8081},
         "checks": [{"type": "tcp", "interval": 2.5, "timeout": 1.0, "rise": 5, "fall": 4, "port": 8000}],
         "backends": {
-            "web1": {"address": "10.0.0.1", "port": 8080, "weight": 3, "state": "enabled"},
-            "web2": {"address": "10.0.0.2", "port": None, "weight": 1, "state": "drain"},
+            "web1": {"address": "10.0.0.1", "port": 8080, "weight": 3, "tier": 1, "state": "enabled"},
+            "web2": {"address": "10.0.0.2", "port": None, "weight": 1, "tier": 2, "state": "drain"},
         },
     }
     made = shared_agent.client().snapshot(current.snapshot)
@@ -390,7 +404,12 @@ def test_labels_help_and_ranges_come_from_the_model(browser):
         help_text = page.one(id=f"checks-0-{field}-help").text
         assert about["description"] in help_text
         assert f"{about['minimum']:g} to {about['maximum']:g}" in help_text
-    for field in ("scheduler", "forwarding"):
+    for field in ("scheduler", "forwarding", "on_failure", "when_down"):
         offered = [node.attributes["value"] for node in page.all("input", name=field)]
         assert offered == schema["Farm"]["properties"][field]["enum"]
-    assert [node.attributes["value"] for node in page.one(id="backends-0-state").all("option")] == ["enabled", "drain"]
+    assert [node.attributes["value"] for node in page.one(id="backends-0-state").all("option")] == [
+        "enabled",
+        "drain",
+        "disabled",
+    ]
+    assert "connections that it has are cut at once" in page.one(id="part-backends").text

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The deadline of a drain: the agent's own loop and timer, a real kernel, real connections."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edges import LINK, HostEdge, controller
+from kernel_net import FRONT, Box, backend_address, farm
+
+from agent.controller import Controller
+from agent.dataplane import Kernel
+from agent.model import validate
+from agent.model.state import BackendNow
+from agent.system.links import LinkAddress, SystemLink
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def box():
+    box = Box()
+    for number in (1, 2):
+        box.serve(number)
+    yield box
+    box.close()
+
+
+@pytest.fixture
+def opened():
+    with ExitStack() as stack:
+        yield stack
+
+
+class Front(HostEdge):
+    """The balancer's link to the clients."""
+
+    def links(self) -> list[SystemLink]:
+        return [replace(LINK, addresses=(LinkAddress(ip_interface(f"{FRONT[4]}/24")),))]
+
+
+class Agent:
+    """An agent on the balancer. `run` starts it, lets a story happen in its loop, and ends it."""
+
+    def __init__(self, box: Box, directory: Path) -> None:
+        self._box, self._directory = box, directory
+
+    def run(self, story: Callable[[Controller, HostEdge], Coroutine[Any, Any, None]]) -> None:
+        self._box.balancer.run(asyncio.run, self._main(story))
+
+    async def _main(self, story: Callable[[Controller, HostEdge], Coroutine[Any, Any, None]]) -> None:
+        host = Front()
+        agent = controller(self._directory, kernel=Kernel(), host=host)
+        await agent.start()
+        try:
+            await story(agent, host)
+        finally:
+            await agent.stop()
+            agent.store.close()
+            agent.access.close()
+
+
+async def put(agent: Controller, seconds: int, state: str) -> None:
+    web = farm(1, 2, protocols=["tcp", "udp"], drain_timeout=seconds)
+    web["backends"]["b1"]["state"] = state
+    await agent.commit(validate({"version": 1, "farms": {"web": web}}), author="admin")
+
+
+async def first(agent: Controller) -> BackendNow:
+    return (await agent.state()).farms["web"].backends["b1"]
+
+
+async def until_drained(agent: Controller, host: HostEdge) -> None:
+    await host.until(lambda: bool(agent._ruleset and agent._ruleset.cut()))
+    assert (await first(agent)).role == "drained"
+
+
+def test_what_is_left_of_a_drain_is_cut_at_its_deadline(box, opened, tmp_path):
+    connections, socks = [], []
+
+    async def story(agent: Controller, host: HostEdge) -> None:
+        await put(agent, 1, "enabled")
+        connections.extend(opened.enter_context(box.connect()) for _ in range(2))
+        socks.extend(opened.enter_context(box.datagram()) for _ in range(2))
+        for sock in socks:
+            sock.send(b"?")
+            sock.recv(100)
+        await put(agent, 1, "drain")
+        now = await first(agent)
+        assert (now.role, now.traffic.active) == ("draining", 2)
+        assert now.drain_ends is not None
+        assert all(connection.alive() for connection in connections)
+        await until_drained(agent, host)
+        assert ("web", "b1") not in await asyncio.to_thread(Kernel.active, agent._kernel)
+
+    Agent(box, tmp_path).run(story)
+    for connection in connections:
+        try:
+            kept = connection.alive()
+        except ConnectionResetError:
+            kept = False
+        assert kept == (connection.server == backend_address(2))
+    for sock in socks:
+        sock.send(b"?")
+        assert sock.recv(100).decode().split()[0] == backend_address(2)
+
+
+def test_a_drain_that_began_before_the_agent_did_ends_when_it_was_to_end(box, opened, tmp_path):
+    connections, ends = [], []
+
+    async def begin(agent: Controller, host: HostEdge) -> None:
+        await put(agent, 2, "enabled")
+        connections.extend(opened.enter_context(box.connect()) for _ in range(2))
+        await put(agent, 2, "drain")
+        ends.append((await first(agent)).drain_ends)
+
+    async def end(agent: Controller, host: HostEdge) -> None:
+        ends.append((await first(agent)).drain_ends)
+        assert all(connection.alive() for connection in connections)
+        await until_drained(agent, host)
+
+    agent = Agent(box, tmp_path)
+    agent.run(begin)
+    agent.run(end)
+    assert abs(ends[0] - ends[1]).total_seconds() <= 1, "to the second"
+    (connection,) = (connection for connection in connections if connection.server == backend_address(1))
+    with pytest.raises(ConnectionResetError):
+        connection.alive()
