@@ -17,16 +17,25 @@ from agent.dataplane.compile import compile_ruleset
 from agent.dataplane.kernel import Counters, Kernel, KernelRefused
 from agent.dataplane.ruleset import Ruleset
 from agent.dataplane.script import script
+from agent.dataplane.telling import Known, report
+from agent.dataplane.trace import Gathered
+from agent.dataplane.tracer import CannotTrace, Tracer, link_name
 
 __all__ = [
     "Assignment",
+    "CannotTrace",
     "Client",
     "Clients",
     "Counters",
+    "Gathered",
     "Kernel",
     "KernelRefused",
+    "Known",
     "Ruleset",
+    "Tracer",
     "compile_ruleset",
+    "link_name",
+    "report",
     "script",
     "sorry_name",
 ]

@@ -15,6 +15,8 @@ from agent.dataplane.readback import TARGETS, Held
 from agent.dataplane.ruleset import Element, Elements, Ruleset
 from agent.dataplane.script import CHAINS, Command, delta, delta_from, fresh, text
 from agent.dataplane.skeleton import ELEMENT_SETS, TABLE, VERSION
+from agent.dataplane.tracer import CannotTrace, Tracer
+from agent.model.trace import Origin, Service
 
 _log = logging.getLogger(__name__)
 _FIELDS = {
@@ -94,6 +96,13 @@ class Kernel:
         finally:
             context.set_dry_run(False)
 
+    def difference(self, ruleset: Ruleset) -> str:
+        """The commands, one a line, that `apply` would run to make the kernel hold `ruleset`; "" when it does already.
+
+        They lead from what the kernel holds as far as is known. Raises OSError.
+        """
+        return text(self._commands(ruleset))
+
     def apply(self, ruleset: Ruleset) -> None:
         """Make the kernel hold `ruleset`, in one transaction, or raise KernelRefused and leave all as it was.
 
@@ -129,6 +138,16 @@ class Kernel:
         """Connections that are open now (UDP: flows), by (farm, backend); backends without any may be missing."""
         marks = self._applied.marks() if self._applied else {}
         return {marks[mark]: number for mark, number in conntrack.active_by_mark().items() if mark in marks}
+
+    def tracer(self, client: Origin, service: Service, burst: int) -> Tracer:
+        """Begin to follow packets. The tracer's `close` is one of the calls that are made one at a time, `read` is not.
+
+        Raises CannotTrace.
+        """
+        try:
+            return Tracer(self._context(), client, service, burst)
+        except KernelRefused as refused:
+            raise CannotTrace(refused.message) from None
 
     def _commands(self, ruleset: Ruleset) -> list[Command]:
         if not self._looked:

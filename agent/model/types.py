@@ -79,7 +79,8 @@ def _port_range(value: Any) -> PortRange:
     return PortRange(first, last)
 
 
-def _host_address(value: Any) -> Address:
+def host_address(value: Any) -> Address:
+    """An address that a host can have, of a text. Raises PydanticCustomError."""
     if isinstance(value, IPv4Address | IPv6Address):
         address: Address = value
     else:
@@ -135,7 +136,7 @@ def _interface(value: Any) -> Interface:
             "interface",
             "is not an address with its prefix length; write it like 192.0.2.1/24 or 2001:db8::1/64",
         ) from None
-    _host_address(str(interface.ip))
+    host_address(str(interface.ip))
     whole = interface.network.num_addresses > 2 and interface.version == 4
     if whole and interface.ip in (interface.network.network_address, interface.network.broadcast_address):
         raise PydanticCustomError("interface", "is the network or broadcast address of its network; use a host's")
@@ -144,7 +145,7 @@ def _interface(value: Any) -> Interface:
 
 HostAddress = Annotated[
     Address,
-    PlainValidator(_host_address),
+    PlainValidator(host_address),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
 ]

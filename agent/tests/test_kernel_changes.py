@@ -36,6 +36,22 @@ def box():
     box.close()
 
 
+def test_the_difference_is_what_a_change_would_do_and_does_nothing(box):
+    box.apply({"web": farm(1, 2)})
+    held = box.elements()
+    same, other = box.compiled({"web": farm(1, 2)}), box.compiled({"web": farm(1, 2, ports=(81,))})
+    assert box.balancer.run(box.kernel.difference, same) == ""
+    lines = box.balancer.run(box.kernel.difference, other).splitlines()
+    assert [line.partition(" {")[0] for line in lines] == [
+        "delete element inet sluice services4",
+        "add element inet sluice services4",
+    ]
+    assert box.elements() == held
+    # Somebody who runs these commands has what the agent makes.
+    box.nft("\n".join(lines))
+    assert box.elements() == expected(other)
+
+
 def test_no_connection_is_lost_in_hundreds_of_changes(box):
     web, three = farm(1, 2), farm(1, 2, 3)
     box.apply({"web": web})
