@@ -12,7 +12,6 @@ from agent.api.call import Call, answer, shown
 from agent.api.changes import made
 from agent.api.problems import Refusal
 from agent.model import Configuration, Farm, parse, validate
-from agent.model.answers import Preview
 from agent.snapshots import Conflict
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ async def put_configuration(call: Call) -> web.Response:
 async def preview(call: Call) -> web.Response:
     """What the kernel would hold."""
     config = await asyncio.to_thread(parse, await call.body())
-    return answer(Preview(script=await call.controller.preview(config)))
+    return answer(await call.controller.preview(config))
 
 
 async def list_farms(call: Call) -> web.Response:

@@ -2,6 +2,7 @@
 """Endpoints of what is now: state, system, metrics, and what the console shows."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from ipaddress import ip_interface
 
@@ -13,6 +14,9 @@ from agent.api.problems import SECURITY_HEADERS, Refusal
 from agent.model import Configuration
 from agent.model.answers import Console
 from agent.model.state import SystemNow
+from agent.model.trace import TraceRequest
+
+log = logging.getLogger(__name__)
 
 
 async def get_state(call: Call) -> web.Response:
@@ -23,6 +27,13 @@ async def get_state(call: Call) -> web.Response:
 async def get_system(call: Call) -> web.Response:
     """The appliance as it is now."""
     return answer(await call.controller.system())
+
+
+async def trace(call: Call) -> web.Response:
+    """Follow packets."""
+    request = await call.read(TraceRequest)
+    log.info("%s from %s traces %s to %s", call.author, call.source, request.client, request.service)
+    return answer(await call.controller.trace(request))
 
 
 async def get_metrics(call: Call) -> web.Response:

@@ -17,7 +17,8 @@ from agent.access import (
     WrongPassword,
 )
 from agent.api.problems import Refusal
-from agent.controller import ApplyFailed
+from agent.controller import ApplyFailed, TraceRunning
+from agent.dataplane import CannotTrace
 from agent.model import Fault, Invalid
 from agent.snapshots import Conflict, NotFound, Pending, StoreDamaged, StoreError
 
@@ -36,11 +37,13 @@ _STATUSES: dict[type[Exception], int] = {
     NotFound: 404,
     AlreadyClaimed: 409,
     Pending: 409,
+    TraceRunning: 409,
     Conflict: 412,
     WeakPassword: 422,
     Throttled: 429,
     StoreDamaged: 500,
     ApplyFailed: 500,
+    CannotTrace: 500,
     StoreError: 507,
 }
 """The status of each exception of ours that is meant for the caller; the first that fits counts."""
@@ -79,7 +82,7 @@ def _extra(error: Exception) -> dict[str, Any]:
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, WrongCredentials):
         return CHALLENGE
-    if isinstance(error, Throttled):
+    if isinstance(error, Throttled | TraceRunning):
         return {"Retry-After": str(error.retry_after_s)}
     return {"Retry-After": "1"} if isinstance(error, Pending) else {}
 

@@ -23,6 +23,7 @@ from agent.model.answers import (
     SnapshotList,
 )
 from agent.model.state import StateNow, SystemNow
+from agent.model.trace import Trace, TraceRequest
 from agent.snapshots import MAX_COMMENT
 
 _COMMENT = Query("comment", "string", "Why, in the author's words; one line.", maximum=MAX_COMMENT)
@@ -73,7 +74,7 @@ ROUTES: tuple[Route, ...] = (
         "/compile",
         documents.preview,
         "What the kernel would hold",
-        {200: Reply("The ruleset of the document in the body, as a script for `nft -f`.", Preview)},
+        {200: Reply("What the kernel would hold, and how that differs from now.", Preview)},
         "configuration",
         "Changes nothing.",
         body=Configuration,
@@ -198,6 +199,20 @@ ROUTES: tuple[Route, ...] = (
         "The appliance as it is now",
         {200: Reply("Version, links, memory, storage, and what is wrong.", SystemNow)},
         "state",
+    ),
+    Route(
+        "POST",
+        "/trace",
+        now.trace,
+        "Follow packets from a client to a service, and the answers",
+        {200: Reply("What became of them, in words and step by step; no packet may have come.", Trace)},
+        "state",
+        "Waits for real packets, at most as long as the body says. Changes nothing of what is balanced.",
+        body=TraceRequest,
+        refusals={
+            409: "Another trace is running; Retry-After says in how many seconds it has ended.",
+            422: "The body has faults; `errors` has each with its JSON pointer.",
+        },
     ),
     Route(
         "GET",

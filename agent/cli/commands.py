@@ -57,6 +57,13 @@ def number(text: str) -> int:
     return int(text)
 
 
+def _whole(text: str) -> int:
+    """Any other whole number on the command line; which are too large, the agent knows."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise argparse.ArgumentTypeError(f"{plain(text)!r} is no whole number")
+    return int(text)
+
+
 def _nothing(parser: argparse.ArgumentParser) -> None:
     del parser
 
@@ -293,6 +300,58 @@ def _show_password(arguments: argparse.Namespace, content: Any) -> Iterator[str]
     yield f"The password has changed; other sessions ended: {scalar(content['sessions_ended'])}."
 
 
+def _difference(arguments: argparse.Namespace, agent: Connection) -> Any:
+    return agent.request("POST", "/compile", body=read_file(arguments.file)).json()
+
+
+def _show_difference(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    del arguments
+    yield content["difference"].rstrip("\n") or "# The kernel holds this already."
+
+
+DIFFERENCE = Command("compile", "", _nothing, _difference, _show_difference)
+"""`compile --difference`: what would change in the kernel."""
+
+
+def _trace_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from", dest="client", required=True, metavar="CLIENT[:PORT]", help="where the packets come from"
+    )
+    parser.add_argument(
+        "--to",
+        required=True,
+        metavar="ADDRESS[:PORT[/PROTOCOL]]",
+        help="where they go; write [ADDRESS]:PORT for IPv6; tcp, udp, sctp or by default any of these",
+    )
+    parser.add_argument("--seconds", type=_whole, default=10, metavar="N", help="how long to wait; 10 by default")
+    parser.add_argument(
+        "--count", type=_whole, default=10, metavar="N", help="how many packets are enough; 10 by default"
+    )
+
+
+def _trace(arguments: argparse.Namespace, agent: Connection) -> Any:
+    content = {
+        "from": arguments.client,
+        "to": arguments.to,
+        "seconds": arguments.seconds,
+        "count": arguments.count,
+    }
+    agent.timeout += arguments.seconds
+    try:
+        return agent.request("POST", "/trace", content=content).json()
+    finally:
+        agent.timeout -= arguments.seconds
+
+
+def _show_trace(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    del arguments
+    yield plain(content["summary"])
+    for packet in content["packets"]:
+        yield ""
+        yield plain(f"{'<-' if packet['direction'] == 'answer' else '->'} {packet['packet']}: {packet['outcome']}")
+        yield from (plain(f"   {words}") for words in packet["words"])
+
+
 COMMANDS = (
     Command("status", "farms and backends as they are now", _nothing, _status, _show_status),
     Command("show", "the configuration in force", _show_arguments, _show, _show_show),
@@ -301,6 +360,9 @@ COMMANDS = (
     Command("diff", "what changed between two snapshots", _diff_arguments, _diff, _show_diff),
     Command("rollback", "put an earlier configuration in force", _rollback_arguments, _rollback, _show_made),
     Command("apply", "put a document in force", _apply_arguments, _apply, _show_made, on_console=False),
+    Command(
+        "trace", "follow packets through the balancer, and say what happened", _trace_arguments, _trace, _show_trace
+    ),
     Command("password", "change the administrator's password", _nothing, _password, _show_password, asks=True),
 )
 """The commands, in the order of their help."""

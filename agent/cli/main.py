@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from agent.cli.asking import DONE, REFUSED, add_commands, add_json, ask, failed, token, typed
-from agent.cli.commands import CannotRead, Command
+from agent.cli.commands import DIFFERENCE, CannotRead, Command
 from agent.client.connection import Connection
 
 EPILOG = """\
@@ -57,9 +57,13 @@ def _parser(*, with_serve: bool) -> argparse.ArgumentParser:
     parsers = parser.add_subparsers(metavar="COMMAND", required=True)
     add_commands(parsers, on_console=False, hidden=typed)
 
-    words = "what the kernel would hold for a document, as a script that `nft -f` loads; needs no agent and no root"
+    words = "what the kernel would hold for a document, as a script that `nft -f` loads; needs no agent and no root, "
+    words += "unless the difference is asked for"
     compiling = parsers.add_parser("compile", help=words, description=words)
     compiling.add_argument("file", metavar="FILE", help="a configuration document; - reads standard input")
+    compiling.add_argument(
+        "--difference", action="store_true", help="ask the agent: only the commands that lead there from what is now"
+    )
     add_json(compiling)
     compiling.set_defaults(command=_compile)
 
@@ -76,6 +80,8 @@ def _parser(*, with_serve: bool) -> argparse.ArgumentParser:
 
 
 def _compile(given: argparse.Namespace) -> int:
+    if given.difference:
+        return ask(DIFFERENCE, given, Connection(token=token(), source=None))
     from agent.cli.compile import compile_file  # noqa: PLC0415  the model and the data plane take long to import
 
     return compile_file(given.file, as_json=given.json)

@@ -25,6 +25,7 @@ from agent.model.answers import (
     SnapshotList,
 )
 from agent.model.state import StateNow, SystemNow
+from agent.model.trace import MAX_SECONDS, Trace
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -149,9 +150,9 @@ class Client(Connection):
         answer = self.request("DELETE", f"/farms/{_segment(farm)}/clients", query=query)
         return _typed(Forgotten, answer).forgotten
 
-    def compile(self, document: Configuration | Mapping[str, Any]) -> str:
-        """What the kernel would hold, as a script that `nft -f` loads. Changes nothing. Problem 422: its faults."""
-        return _typed(Preview, self.request("POST", "/compile", content=_plain(document))).script
+    def compile(self, document: Configuration | Mapping[str, Any]) -> Preview:
+        """What the kernel would hold, and how that differs from now. Changes nothing. Problem 422: its faults."""
+        return _typed(Preview, self.request("POST", "/compile", content=_plain(document)))
 
     # snapshots
 
@@ -181,6 +182,18 @@ class Client(Connection):
     def system(self) -> SystemNow:
         """The appliance as it is now."""
         return _typed(SystemNow, self.request("GET", "/system"))
+
+    def trace(self, client: str, service: str, *, seconds: int = 10, count: int = 10) -> Trace:
+        """Follow packets from `client` to `service` for at most `seconds`, or until there are `count`.
+
+        Problem 409: another trace is running (`retry_after`); 422: faults at /from, /to, /seconds, /count.
+        """
+        return self.ask_trace({"from": client, "to": service, "seconds": seconds, "count": count})
+
+    def ask_trace(self, content: Mapping[str, Any]) -> Trace:
+        """As `trace`, with what was typed: TraceRequest in JSON, whatever it is."""
+        waiting = Client(self.path, token=self.token, source=self.source, timeout=self.timeout + MAX_SECONDS)
+        return _typed(Trace, waiting.request("POST", "/trace", content=dict(content)))
 
     def metrics(self) -> str:
         """The state as Prometheus' text format has it."""

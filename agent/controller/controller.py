@@ -15,11 +15,13 @@ from agent.access import Access
 from agent.controller.host import UNDONE, Host
 from agent.controller.observe import Held, Observer, all_health
 from agent.controller.opening import UNUSABLE, first_configuration, last_good
+from agent.controller.tracing import Tracing
 from agent.dataplane import Assignment, Client, Clients, Kernel, KernelRefused, Ruleset, compile_ruleset, script
 from agent.health import Checker, Target, Verdict, targets
 from agent.model import Configuration, Fault, Invalid, digest, pointer
-from agent.model.answers import ClientList, ClientNow
+from agent.model.answers import ClientList, ClientNow, Preview
 from agent.model.state import StateNow, SystemNow, Trouble
+from agent.model.trace import Trace, TraceRequest
 from agent.model.types import Network
 from agent.scheduling import Times, roles, weights
 from agent.snapshots import Conflict, Snapshot, Store, StoreError
@@ -78,6 +80,7 @@ class Controller:
         self._converging: list[Trouble] = []
         self._observer = Observer(kernel, host, self._checker)
         self._clients = clients
+        self._tracing = Tracing(kernel, self._run)
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -189,10 +192,19 @@ class Controller:
             config, author=author, comment=comment or f"Rollback to snapshot {number}", parent=parent
         )
 
-    async def preview(self, config: Configuration) -> str:
-        """The script that would make the kernel hold `config`. Raises Invalid, also for what the kernel refuses."""
+    async def preview(self, config: Configuration) -> Preview:
+        """What the kernel would hold for `config`. Raises Invalid, also for what the kernel refuses."""
+
+        def look() -> Preview:
+            ruleset = self._verify(config)
+            return Preview(script=script(ruleset), difference=self._kernel.difference(ruleset))
+
         async with self._lock:
-            return script(await self._run(self._verify, config))
+            return await self._run(look)
+
+    async def trace(self, request: TraceRequest) -> Trace:
+        """Follow packets for some seconds; nothing else waits for it. Raises TraceRunning and CannotTrace."""
+        return await self._tracing.follow(request, lambda: self._ruleset)
 
     async def state(self) -> StateNow:
         """Farms and backends as they are now; counters are at most a second old."""

@@ -132,6 +132,9 @@ class Preview(_Answer):
     """What the kernel would hold."""
 
     script: str = Field(description="A script that `nft -f` loads.")
+    difference: str = Field(
+        description="The commands, one a line, that lead from what the kernel holds now to that; empty for none."
+    )
 
 
 class Console(_Answer):

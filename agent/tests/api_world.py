@@ -14,11 +14,13 @@ from agent.api.app import Listener, create_app
 from agent.api.listening import listening_socket
 from agent.client import Client
 from agent.controller import Controller
-from agent.dataplane import Counters, KernelRefused, Ruleset
+from agent.dataplane import CannotTrace, Counters, KernelRefused, Ruleset
+from agent.dataplane.script import delta, fresh, text
 from agent.snapshots import Store
 from agent.system.credentials import Provisioning
 from agent.system.links import LinkAddress, SystemLink
 from agent.tests.edges import ClientsEdge
+from agent.tests.trace_records import Recorded
 
 PASSWORD = "a long enough password"
 TOKEN = "provisioned-token-".ljust(512, "0")  # as long as one may be
@@ -36,6 +38,9 @@ class FakeKernel:
     def __init__(self) -> None:
         self.applied: list[Ruleset] = []
         self.refuses: set[str] = set()
+        self.tells: str | None = None
+        """The story that a trace tells, one of trace_recorded.json."""
+        self.tracers: list[Recorded] = []
         self.gate = threading.Event()
         self.gate.set()
 
@@ -46,8 +51,18 @@ class FakeKernel:
         for farm in self.refuses & {side.farm for side in ruleset.parts}:
             raise KernelRefused("it does not like this", farm, "addresses")
 
+    def difference(self, ruleset: Ruleset) -> str:
+        before = self.applied[-1] if self.applied else None
+        return text(delta(before, ruleset) if before else fresh(ruleset))
+
     def apply(self, ruleset: Ruleset) -> None:
         self.applied.append(ruleset)
+
+    def tracer(self, client: object, service: object, burst: int) -> Recorded:
+        if "trace" in self.refuses:
+            raise CannotTrace("the kernel cannot trace: Operation not permitted")
+        self.tracers.append(Recorded(self.tells))
+        return self.tracers[-1]
 
     def counters(self) -> dict[tuple[str, str], Counters]:
         return {key: Counters(new=7, bytes_in=1500, bytes_out=30000) for key in self.applied[-1].marks().values()}

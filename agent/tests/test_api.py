@@ -133,10 +133,21 @@ def test_snapshots_diff_and_rollback(client: Client):
 
 
 def test_compile_shows_what_the_kernel_would_hold_and_changes_nothing(world: World, client: Client):
-    script = client.compile({"farms": {"web": FARM}})
-    assert "192.0.2.21" in script
+    preview = client.compile({"farms": {"web": FARM}})
+    assert "192.0.2.21" in preview.script
     assert client.configuration().snapshot == 1
     refused(422, client.compile, {"farms": {"web": {}}})
+
+
+def test_compile_shows_the_difference_to_what_the_kernel_holds_now(client: Client):
+    client.put_farm("web", FARM)
+    assert client.compile({"farms": {"web": FARM}}).difference == ""
+    lines = client.compile({"farms": {"web": {**FARM, "ports": [81]}}}).difference.splitlines()
+    assert lines == [
+        "delete element inet sluice services4 { 192.0.2.10 . tcp . 80 }",
+        "add element inet sluice services4 { 192.0.2.10 . tcp . 81 : 1 }",
+    ]
+    assert client.configuration().snapshot == 2
 
 
 def test_state_and_system(client: Client):

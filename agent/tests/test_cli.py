@@ -278,6 +278,22 @@ def test_compile_needs_no_agent(tmp_path: Path):
     assert any("192.0.2.22" in value for value in values)
 
 
+def test_compile_shows_the_difference_that_a_commit_would_make(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    world.client().put_farm("web", FARM)
+    assert main(["compile", "--difference", document(tmp_path, {"farms": {"web": FARM}})]) == 0
+    assert capsys.readouterr().out == "# The kernel holds this already.\n"
+    assert main(["compile", "--difference", document(tmp_path, {"farms": {}})]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "delete element inet sluice services4 { 192.0.2.10 . tcp . 80 }" in lines
+    assert main(["compile", "--difference", "--json", document(tmp_path, {"farms": {}})]) == 0
+    assert json.loads(capsys.readouterr().out)["difference"].splitlines() == lines
+    assert main(["compile", "--difference", document(tmp_path, {"farms": {"web": {}}})]) == 1
+    assert "/farms/web/ports" in capsys.readouterr().err
+    assert world.client().configuration().snapshot == 2
+
+
 def test_compile_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"{}")))
     assert main(["compile", "-"]) == 0
