@@ -6,7 +6,20 @@ from typing import Any
 
 from flask import Flask, Response, send_from_directory
 
-from webui import access, dashboard, errors, farms, figures, security, session, settings, snapshots, system, theme
+from webui import (
+    access,
+    dashboard,
+    errors,
+    farms,
+    figures,
+    security,
+    session,
+    settings,
+    snapshots,
+    system,
+    theme,
+    trace,
+)
 from webui.csrf import csrf_token
 from webui.describe import words
 from webui.prose import prose
@@ -38,6 +51,6 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     security.install(app)
     theme.install(app)
     errors.install(app)
-    for part in (access, dashboard, farms, snapshots, system, theme):
+    for part in (access, dashboard, farms, snapshots, system, theme, trace):
         app.register_blueprint(part.blueprint)
     return app

@@ -9,7 +9,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from agent.client import AgentDown, Problem
-from agent.model import Fault, Invalid, validate
+from agent.model import Fault, Invalid, difference, validate
 from agent.model.answers import SnapshotInfo
 from agent.model.types import NAME_PATTERN
 from webui import live
@@ -27,6 +27,9 @@ NAME = re.compile(NAME_PATTERN)
 
 NEW: dict[str, Any] = {"enabled": True, "checks": [{}], "backends": [{}, {}]}
 """What the form of a new farm begins with, beside the model's defaults."""
+
+MAX_COMMANDS = 100
+"""How many of the kernel's commands a preview shows."""
 
 
 @blueprint.app_template_global()
@@ -49,7 +52,7 @@ def index() -> str:
 @blueprint.get("/<name>/show", endpoint="show_new")
 def show(name: str) -> str:
     """A farm: how it is now, and its settings."""
-    current = agent().farm(_known(name))
+    current = agent().farm(known(name))
     state = agent().state()
     rates = current_app.extensions["samples"].add(state)
     row = live.farm_row(name, state.farms[name], rates) if name in state.farms else None
@@ -81,20 +84,20 @@ def create() -> Answer:
 @blueprint.get("/<name>/edit")
 def edit(name: str) -> Answer:
     """Ask for a farm's settings."""
-    current = agent().farm(_known(name))
+    current = agent().farm(known(name))
     return _page(FarmForm(data=farm_data(name, current.farm, current.snapshot)), name)
 
 
 @blueprint.post("/<name>/edit")
 def change(name: str) -> Answer:
     """Change a farm."""
-    return _edited(sent(), _known(name))
+    return _edited(sent(), known(name))
 
 
 @blueprint.route("/<name>/clients", methods=["GET", "POST"])
 def clients(name: str) -> Answer:
     """The clients that a farm remembers; a POST forgets those that the page shows."""
-    farm = agent().farm(_known(name)).farm
+    farm = agent().farm(known(name)).farm
     form = ClientsForm(request.values)
     client, backend = form.network, form.backend.data or None
     top: list[str] = []
@@ -118,7 +121,7 @@ def clients(name: str) -> Answer:
 @blueprint.route("/<name>/delete", methods=["GET", "POST"])
 def delete(name: str) -> Answer:
     """Say what deleting a farm does, then do it."""
-    current = agent().farm(_known(name))
+    current = agent().farm(known(name))
     form = ReasonForm(sent() if request.method == "POST" else None, data={"snapshot": str(current.snapshot)})
     top: list[str] = []
     status = 200
@@ -152,8 +155,8 @@ def _edited(data: MultiDict[str, str], name: str | None) -> Answer:
     action, _, index = data["action"].partition(":")
     focus = None
     match action:
-        case "save":
-            return _save(form, name)
+        case "save" | "preview":
+            return _save(form, name, preview=action == "preview")
         case "add-backend" if len(form.backends) < MAX_ROWS:
             form.backends.append_entry()
             focus = form.backends[-1].form.name.id
@@ -169,7 +172,8 @@ def _edited(data: MultiDict[str, str], name: str | None) -> Answer:
     return _page(form, name, focus=focus)
 
 
-def _save(form: FarmForm, name: str | None) -> Answer:
+def _save(form: FarmForm, name: str | None, *, preview: bool) -> Answer:
+    """Commit what the form says, or show what that would change."""
     valid = form.validate()
     if not valid and form.expired():
         return _page(form, name, top=[EXPIRED], status=400)
@@ -182,18 +186,39 @@ def _save(form: FarmForm, name: str | None) -> Answer:
             # The agent can't be asked: a name that is none has no address, one that is taken would be replaced. What
             # the model finds is told all the same, so that no fault waits behind another.
             return _page(form, name, top=place(form, wanted, _model_faults(wanted, form)), status=422)
+        if preview:
+            return _page(form, name, preview=_preview(wanted, form.content()))
         made = agent().put_farm(wanted, form.content(), comment=form.why, parent=form.parent)
     except Problem as problem:
-        if problem.status == 401:
-            raise
-        if problem.status in (409, 412) and problem.current is not None:
-            return _conflict(form, name, problem.current)
-        top = place(form, wanted, problem.errors) if problem.errors else [problem.detail]
-        return _page(form, name, top=top, status=problem.status)
+        return _not_taken(form, name, wanted, problem)
     except AgentDown as error:
-        return _page(form, name, top=[_unsure(error)], status=503)
+        words = f"The agent does not answer. {error}" if preview else _unsure(error)
+        return _page(form, name, top=[words], status=503)
     _made(made, form.parent, f"Farm {wanted} is {'created' if name is None else 'changed'}.")
     return redirect(farm_url(wanted), 303)
+
+
+def _not_taken(form: FarmForm, name: str | None, wanted: str, problem: Problem) -> Answer:
+    """The form again, with what the agent found."""
+    if problem.status == 401:
+        raise problem
+    if problem.status in (409, 412) and problem.current is not None:
+        return _conflict(form, name, problem.current)
+    top = place(form, wanted, problem.errors) if problem.errors else [problem.detail]
+    return _page(form, name, top=top, status=problem.status)
+
+
+def _preview(name: str, content: dict[str, Any]) -> dict[str, Any]:
+    """What a commit of this farm would change in the document in force and in the kernel. Raises Problem, AgentDown."""
+    current = agent().configuration()
+    document = current.document.model_dump(mode="json")
+    document["farms"][name] = content
+    commands = agent().compile(document).difference.splitlines()
+    return {
+        "changes": lines(difference(current.document, validate(document))),
+        "commands": commands[:MAX_COMMANDS],
+        "more": max(0, len(commands) - MAX_COMMANDS),
+    }
 
 
 def _model_faults(name: str, form: FarmForm) -> list[Fault]:
@@ -215,7 +240,7 @@ def _conflict(form: FarmForm, name: str | None, current: int) -> Answer:
 
 
 def _page(form: FarmForm, name: str | None, *, status: int = 200, **more: Any) -> tuple[str, int]:
-    known = {"top": [], "focus": None, "meanwhile": None} | more
+    known = {"top": [], "focus": None, "meanwhile": None, "preview": None} | more
     return render_template("farms/form.html", form=form, name=name, **known), status
 
 
@@ -242,7 +267,7 @@ def _unsure(error: AgentDown) -> str:
     return f"The agent does not answer. Whether this was taken is not known: see the snapshots, then try again. {error}"
 
 
-def _known(name: str) -> str:
+def known(name: str) -> str:
     """`name` if a farm can have it; anything else is not asked for."""
     if not NAME.fullmatch(name):
         abort(404)

@@ -73,7 +73,8 @@ def test_cookies_are_for_this_host_and_for_the_server_only(stranger):
 
 
 @pytest.mark.parametrize(
-    "path", ["/farms/new", "/farms/x/delete", "/snapshots/1/rollback", "/account", "/logout", "/theme"]
+    "path",
+    ["/farms/new", "/farms/x/delete", "/farms/x/trace", "/snapshots/1/rollback", "/account", "/logout", "/theme"],
 )
 @pytest.mark.parametrize("token", [None, "", "guess", "gu\u00eass"])
 def test_a_form_without_the_right_token_changes_nothing(browser, shared_agent, path, token):
