@@ -36,7 +36,8 @@ def ruleset_of(config: Configuration) -> Ruleset:
     known = {name: roles(farm, {}) for name, farm in config.farms.items() if farm.enabled}
     effective = {name: weights(config.farms[name], found) for name, found in known.items()}
     own = [interface.ip for link in config.links.values() for interface in link.addresses]
-    return compile_ruleset(config, effective, own, roles=known)
+    near = [(name, None, interface.network) for name, link in config.links.items() for interface in link.addresses]
+    return compile_ruleset(config, effective, own, roles=known, near=near)
 
 
 def structure(config: Configuration, ruleset: Ruleset) -> dict[str, Any]:

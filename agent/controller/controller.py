@@ -28,7 +28,7 @@ from agent.snapshots import Conflict, Snapshot, Store, StoreError
 from agent.storage import write_atomically
 from agent.system import credentials, facts, networkd
 from agent.system.credentials import Provisioning
-from agent.system.links import own_addresses
+from agent.system.links import near, own_addresses
 
 _log = logging.getLogger(__name__)
 
@@ -298,9 +298,11 @@ class Controller:
         farms = {name: config.farms[name] for name in health}
         known = {name: roles(farm, health[name], times.drained(name, farm, now)) for name, farm in farms.items()}
         effective = {name: weights(farm, known[name], times.steps(name, farm, now)) for name, farm in farms.items()}
-        own = own_addresses(self._host.links())
+        links = self._host.links()
         previous = self._ruleset or self._adopted
-        return compile_ruleset(config, effective, own, previous=previous, roles=known), times
+        return compile_ruleset(
+            config, effective, own_addresses(links), previous=previous, roles=known, near=near(links)
+        ), times
 
     def _adopt(self) -> Assignment | None:
         try:

@@ -2,11 +2,11 @@
 """The data plane: a document and effective weights -> nftables; counters back.
 
     kernel = Kernel()
-    ruleset = compile_ruleset(config, weights, own_addresses, previous=kernel.adopt())     # at start
+    ruleset = compile_ruleset(config, weights, own_addresses, previous=kernel.adopt(), near=near)  # at start
     kernel.check(ruleset); kernel.apply(ruleset)
-    ruleset = compile_ruleset(config, new_weights, own_addresses, previous=ruleset)        # at every change
+    ruleset = compile_ruleset(config, new_weights, own_addresses, previous=ruleset, near=near)    # at every change
     kernel.check(ruleset); kernel.apply(ruleset)
-    print(script(ruleset))                                                                 # needs no kernel
+    print(script(ruleset))                                                                         # needs no kernel
 
 How it works is told in docs/dataplane.md.
 """

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From a document and the effective weights to a Ruleset: pure, and a farm's change costs that farm only."""
 
-from collections import Counter
-from collections.abc import Collection, Mapping
-from ipaddress import IPv4Address, IPv6Address
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 
 from agent.dataplane import buckets, consistent
 from agent.dataplane.assignment import (
@@ -22,6 +23,11 @@ from agent.dataplane.ruleset import Element, Elements, Part, Ruleset
 from agent.model import Configuration, Farm, PortRange
 from agent.model.state import Role
 
+Network = IPv4Network | IPv6Network
+
+_LINK_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
+"""Names of links that stand for themselves in nft's notation; the kernel takes others, such as one with a star."""
+
 WHEN_DOWN = {"reject": "goto refuse", "drop": "goto discard"}
 """What the pickers map says for a farm without a usable backend, by the farm's `when_down`."""
 
@@ -34,6 +40,8 @@ def compile_ruleset(
     own_addresses: Collection[IPv4Address | IPv6Address] = (),
     previous: Ruleset | Assignment | None = None,
     roles: Roles | None = None,
+    *,
+    near: Iterable[tuple[str, int | None, Network]] = (),
 ) -> Ruleset:
     """What the kernel is to hold for `config`. Never fails for a valid document.
 
@@ -41,7 +49,9 @@ def compile_ruleset(
     enabled is left out. `own_addresses`: the links' own addresses; TCP 443 of these stays the GUI's whatever the
     document says. `previous`: the ruleset compiled last (its numbers are kept and its unchanged farms reused), or what
     Kernel.adopt returned after a restart. `roles`: why backends have their weights, by farm and backend; where it says
-    nothing, an enabled backend that takes nothing has failed.
+    nothing, an enabled backend that takes nothing has failed. `near`: name and index (None: not known) of each link
+    with each network that is on it: a client there and a backend behind the same link would talk past the appliance, so
+    the backend is shown the appliance's address.
     """
     farms = sides(config)
     parts = previous.parts if isinstance(previous, Ruleset) else {}
@@ -57,7 +67,7 @@ def compile_ruleset(
         numbers = assignment.sides[side]
         reuse = side in unchanged and parts[side].numbers is numbers
         result[side] = parts[side] if reuse else _compile_side(side, farm, wanted[side], known[side], numbers)
-    return Ruleset(result, _common(config, own_addresses, assignment), assignment, _chains(result))
+    return Ruleset(result, _common(config, own_addresses, near, assignment), assignment, _chains(result))
 
 
 def _usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
@@ -172,12 +182,31 @@ def _chains(parts: Mapping[Side, Part]) -> frozenset[HashPicker | Persistence]:
 
 
 def _common(
-    config: Configuration, own_addresses: Collection[IPv4Address | IPv6Address], assignment: Assignment
+    config: Configuration,
+    own_addresses: Collection[IPv4Address | IPv6Address],
+    near: Iterable[tuple[str, int | None, Network]],
+    assignment: Assignment,
 ) -> Elements:
     virtual = config.virtual_addresses() - set(own_addresses)
     nothing: Element = ("", "")
+    beside = [each for each in near if _LINK_NAME.fullmatch(each[0])]
+    # By index, because the first packet of every connection is looked up there; names cost twice as much.
+    arms = sorted({f'"{name}"' if index is None else str(index) for name, index, _ in beside})
     return {
         "virtual4": {str(address): nothing for address in sorted(virtual, key=int) if address.version == 4},
         "virtual6": {str(address): nothing for address in sorted(virtual, key=int) if address.version == 6},
+        "arms": {f"{arm} . {arm}": nothing for arm in arms},
+        "near4": {f'"{name}" . {network}': nothing for name, network in _apart(beside) if network.version == 4},
+        "near6": {f'"{name}" . {network}': nothing for name, network in _apart(beside) if network.version == 6},
         "numbers": {"1": (str(assignment.next_farm), "next farm"), "2": (str(assignment.next_backend), "next backend")},
     }
+
+
+def _apart(near: Iterable[tuple[str, int | None, Network]]) -> Iterator[tuple[str, Network]]:
+    """By link and then by address; where one network holds another, the larger: elements must not overlap."""
+    found: dict[str, set[Network]] = defaultdict(set)
+    for name, _, network in near:
+        found[name].add(network)
+    for name, networks in sorted(found.items()):
+        yield from ((name, each) for each in collapse_addresses(n for n in networks if isinstance(n, IPv4Network)))
+        yield from ((name, each) for each in collapse_addresses(n for n in networks if isinstance(n, IPv6Network)))

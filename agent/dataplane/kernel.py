@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from agent.dataplane.assignment import Assignment
 from agent.dataplane.readback import TARGETS, Held
 from agent.dataplane.ruleset import Element, Elements, Ruleset
 from agent.dataplane.script import CHAINS, Command, delta, delta_from, fresh, text
-from agent.dataplane.skeleton import ELEMENT_SETS, TABLE, VERSION
+from agent.dataplane.skeleton import ELEMENT_SETS, PLAIN_SETS, TABLE, VERSION
 from agent.dataplane.tracer import CannotTrace, Tracer
 from agent.model.trace import Origin, Service
 
@@ -209,7 +210,7 @@ class Kernel:
 
     def _list(self, set_name: str) -> dict[str, Any] | None:
         """The JSON of one set; None where there is no such set. Raises OSError for any other reason."""
-        kind = "set" if set_name in ("masqueraded", "traffic", "usable", "virtual4", "virtual6") else "map"
+        kind = "set" if set_name in PLAIN_SETS else "map"
         return self._ask(f"list {kind} {TABLE} {set_name}")
 
     def _ask(self, question: str) -> dict[str, Any] | None:
@@ -223,7 +224,8 @@ class Kernel:
         raise OSError(f"nftables cannot be read: {_first_line(error)}")
 
     def _elements(self, set_name: str) -> Iterable[Held]:
-        return readback.held(self._list(set_name) or {})
+        links = {name: index for index, name in socket.if_nameindex()}
+        return readback.held(self._list(set_name) or {}, links)
 
     def _context(self) -> Any:
         if self._nft is None:

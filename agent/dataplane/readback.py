@@ -4,7 +4,7 @@
 Read back by JSON only: the text form depends on files of the system (/etc/protocols), and listing buckets loses it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -30,8 +30,11 @@ class Held:
     bytes: int
 
 
-def held(listing: dict[str, Any]) -> Iterator[Held]:
-    """The elements of the one set in the answer to `list map` or `list set`."""
+def held(listing: dict[str, Any], links: Mapping[str, int] | None = None) -> Iterator[Held]:
+    """The elements of the one set in the answer to `list map` or `list set`.
+
+    `links`: the index of each link by name; libnftables writes names where a set holds indexes.
+    """
     for content in _sets(listing):
         for item in content.get("elem", []):
             is_map = isinstance(item, list)
@@ -39,7 +42,9 @@ def held(listing: dict[str, Any]) -> Iterator[Held]:
             details = raw["elem"] if isinstance(raw, dict) and "elem" in raw else {"val": raw}
             counter = details.get("counter") or {}
             element = (_word(value) if is_map else "", str(details.get("comment", "")))
-            yield Held(_word(details["val"]), element, counter.get("packets", 0), counter.get("bytes", 0))
+            yield Held(
+                _key(details["val"], content, links or {}), element, counter.get("packets", 0), counter.get("bytes", 0)
+            )
 
 
 def comment(listing: dict[str, Any]) -> str:
@@ -90,6 +95,12 @@ def _sets(listing: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield item[kind]
 
 
+def _key(value: Any, content: dict[str, Any], links: Mapping[str, int]) -> str:
+    if content.get("name") == "arms":
+        return " . ".join(str(links.get(part, part)) for part in value["concat"])
+    return _word(value)
+
+
 def _word(value: Any) -> str:
     """A key or value in the notation of nft that `compile` uses."""
     if isinstance(value, dict):
@@ -105,6 +116,8 @@ def _word(value: Any) -> str:
 def _composed(kind: str, content: Any) -> str:
     if kind == "concat":
         parts = list(content)
+        if isinstance(parts[0], str) and isinstance(parts[1], dict):  # link, network: the one place where a name stands
+            parts[0] = f'"{parts[0]}"'
         if len(parts) == 3:  # address, protocol, port: the one place where a protocol stands
             parts[1] = _PROTOCOLS.get(parts[1], parts[1])
         return " . ".join(_word(part) for part in parts)

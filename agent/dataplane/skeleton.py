@@ -39,11 +39,26 @@ _SETS = f"""\
 	set traffic {{ typeof ct mark . ct direction; counter; comment "packets and bytes of each backend"; }}
 	set virtual4 {{ typeof ip daddr; comment "virtual addresses that are no link's own"; }}
 	set virtual6 {{ typeof ip6 daddr; comment "virtual addresses that are no link's own"; }}
+	set arms {{ typeof meta iif . meta oif; comment "in and out by the same link"; }}
+	set near4 {{ typeof meta oifname . ip saddr; flags interval; comment "link . a network on it"; }}
+	set near6 {{ typeof meta oifname . ip6 saddr; flags interval; comment "link . a network on it"; }}
 	counter guarded {{ comment "dropped: for a farm, but not translated" }}
 	counter refused {{ comment "refused: the farm has no usable backend" }}
 	counter discarded {{ comment "dropped: the farm has no usable backend, and says drop" }}
 	counter unserved {{ comment "refused: no farm has this virtual address and port" }}
 """
+
+_DISPATCH = f"""\
+		tcp dport {MANAGEMENT_PORT} ip daddr != @virtual4 accept
+		tcp dport {MANAGEMENT_PORT} ip6 daddr != @virtual6 accept
+		meta mark set ip daddr . meta l4proto . th dport map @services4 goto balance4
+		meta mark set ip6 daddr . meta l4proto . th dport map @services6 goto balance6
+		meta mark set ip daddr . meta l4proto . th dport map @ranges4 goto balance4
+		meta mark set ip6 daddr . meta l4proto . th dport map @ranges6 goto balance6
+		ip daddr @virtual4 meta mark set ip daddr map @whole4 goto balance4
+		ip6 daddr @virtual6 meta mark set ip6 daddr map @whole6 goto balance6
+"""
+# Written into both chains that a first packet can come by: a jump would be one step more for each new connection.
 
 _RULES = f"""\
 	chain refuse {{
@@ -69,18 +84,21 @@ _RULES = f"""\
 	}}
 	chain dispatch {{
 		type nat hook prerouting priority dstnat; policy accept;
-		tcp dport {MANAGEMENT_PORT} ip daddr != @virtual4 accept
-		tcp dport {MANAGEMENT_PORT} ip6 daddr != @virtual6 accept
-		meta mark set ip daddr . meta l4proto . th dport map @services4 goto balance4
-		meta mark set ip6 daddr . meta l4proto . th dport map @services6 goto balance6
-		meta mark set ip daddr . meta l4proto . th dport map @ranges4 goto balance4
-		meta mark set ip6 daddr . meta l4proto . th dport map @ranges6 goto balance6
-		ip daddr @virtual4 meta mark set ip daddr map @whole4 goto balance4
-		ip6 daddr @virtual6 meta mark set ip6 daddr map @whole6 goto balance6
+{_DISPATCH}\
+	}}
+	chain own {{
+		type nat hook output priority -100; policy accept;
+{_DISPATCH}\
 	}}
 	chain source {{
 		type nat hook postrouting priority srcnat; policy accept;
 		ct status dnat ct mark @masqueraded masquerade
+		meta iif . meta oif @arms goto near
+		meta iif 0 ct status dnat ct mark != 0 masquerade
+	}}
+	chain near {{
+		ct status dnat ct mark != 0 meta oifname . ip saddr @near4 masquerade
+		ct status dnat ct mark != 0 meta oifname . ip6 saddr @near6 masquerade
 	}}
 	chain forward {{
 		type filter hook forward priority filter; policy drop;
@@ -89,8 +107,13 @@ _RULES = f"""\
 	}}
 	chain input {{
 		type filter hook input priority filter; policy accept;
+		ct mark . ct direction @traffic accept
 		ip daddr @virtual4 goto unserved
 		ip6 daddr @virtual6 goto unserved
+	}}
+	chain output {{
+		type filter hook output priority filter; policy accept;
+		ct mark . ct direction @traffic
 	}}
 	chain unserved {{
 		ct state established,related accept
@@ -124,6 +147,9 @@ table {TABLE} {{
 ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
     "pickers", "choosers", "buckets", "static4", "static6", "usable",
-    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
+    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic", "arms", "near4", "near6",
 )  # fmt: skip
 """Every set that has elements of ours; those of `sticky` are the packets'."""
+
+PLAIN_SETS = frozenset({"virtual4", "virtual6", "usable", "masqueraded", "traffic", "arms", "near4", "near6"})
+"""Those of them that are no maps."""

@@ -182,8 +182,8 @@ class Farm(_Part):
     forwarding: Forwarding = Field(
         default="dnat",
         title="Forwarding",
-        description="`dnat`: backends see the client's address and answer through the appliance. "
-        "`snat`: backends see the appliance's address.",
+        description="`dnat`: backends see the client's address (the appliance's, where the client is in their own "
+        "network) and answer through the appliance. `snat`: backends see the appliance's address.",
     )
     scheduler: Scheduler = Field(
         default="round-robin",

@@ -66,6 +66,11 @@ def networks(links: Iterable[SystemLink]) -> list[Network]:
     return list(dict.fromkeys(network for link in links for network in link.networks()))
 
 
+def near(links: Iterable[SystemLink]) -> list[tuple[str, int, Network]]:
+    """Name and index of each link with each network that is on it: who is there talks to its neighbours without us."""
+    return [(link.name, link.index, network) for link in links for network in link.networks()]
+
+
 def own_addresses(links: Iterable[SystemLink]) -> set[Address]:
     """The addresses of the appliance itself, without virtual ones: where the GUI answers."""
     return {address.interface.ip for link in links for address in link.addresses if not address.ours}

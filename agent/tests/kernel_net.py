@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -29,7 +29,7 @@ from pyroute2 import IPRoute
 
 from agent.dataplane import Assignment, Clients, Counters, Kernel, Ruleset, compile_ruleset, readback
 from agent.dataplane.script import CHAINS
-from agent.dataplane.skeleton import ELEMENT_SETS
+from agent.dataplane.skeleton import ELEMENT_SETS, PLAIN_SETS
 from agent.model import validate
 
 _CLONE_NEWNET = 0x40000000
@@ -40,6 +40,8 @@ CLIENT = {4: "10.20.0.10", 6: "fd00:20::10"}
 BALANCER = {4: "10.30.0.1", 6: "fd00:30::1"}
 FRONT = {4: "10.20.0.1", 6: "fd00:20::1"}
 VIRTUAL = {4: "10.20.0.100", 6: "fd00:20::100"}
+NETWORKS = {"front": ("10.20.0.0/24", "fd00:20::/64"), "back": ("10.30.0.0/24", "fd00:30::/64")}
+"""On each of the balancer's links."""
 PLENTY = 10.0
 """Seconds that no step takes, not even emulated; where something is refused it is refused at once."""
 
@@ -340,6 +342,8 @@ class Box(Network):
         super().__init__()
         self.kernel, self.clients = Kernel(), Clients()
         self.ruleset: Ruleset | None = None
+        indexes = {link: self.balancer.run(socket.if_nametoindex, link) for link in NETWORKS}
+        self.near = [(link, indexes[link], ip_network(each)) for link, held in NETWORKS.items() for each in held]
 
     def adopt(self) -> None:
         """A new agent: a new Kernel object that goes on with what it finds."""
@@ -357,7 +361,7 @@ class Box(Network):
         if weights is None:
             weights = {name: {b: v.weight for b, v in farm.backends.items()} for name, farm in config.farms.items()}
         own_addresses = [ip_address(address) for address in own]
-        return compile_ruleset(config, weights, own_addresses, self.ruleset or self._adopted)
+        return compile_ruleset(config, weights, own_addresses, self.ruleset or self._adopted, near=self.near)
 
     def apply(self, farms: dict[str, Any], weights: dict[str, dict[str, int]] | None = None, own: Any = ()) -> None:
         """Check and apply."""
@@ -388,10 +392,11 @@ class Box(Network):
     def elements(self) -> dict[str, dict[str, Any]]:
         """What the table holds, without counters."""
         answer = {}
+        indexes = {name: index for index, name in self.balancer.run(socket.if_nameindex)}
         for set_name in ELEMENT_SETS:
-            kind = "set" if set_name in ("masqueraded", "traffic", "usable", "virtual4", "virtual6") else "map"
+            kind = "set" if set_name in PLAIN_SETS else "map"
             listing = json.loads(self.nft(f"list {kind} inet sluice {set_name}"))
-            answer[set_name] = {held.key: held.element for held in readback.held(listing)}
+            answer[set_name] = {held.key: held.element for held in readback.held(listing, indexes)}
         answer[CHAINS] = readback.chains(json.loads(self.nft("list chains inet")))
         return answer
 

@@ -2,7 +2,7 @@
 """From documents to rulesets and their differences, without a kernel."""
 
 import json
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given, settings
@@ -172,6 +172,32 @@ def test_a_farm_that_is_not_enabled_is_not_there():
 def test_addresses_of_links_are_not_protected_as_virtual_ones():
     assert set(compiled({"web": WEB}, own=["10.20.0.101"]).common["virtual4"]) == {"10.20.0.100"}
     assert set(compiled({"six": SIX}).common["virtual6"]) == {"fd00::1"}
+
+
+def test_networks_on_links_are_elements_that_do_not_overlap():
+    near = [
+        ("lan0", 3, ip_network("10.30.0.0/24")),
+        ("lan0", 3, ip_network("10.30.0.0/16")),
+        ("lan0", 3, ip_network("fd00:30::/64")),
+        ("wan0", 2, ip_network("10.30.0.0/24")),
+        ("star*", 9, ip_network("10.40.0.0/24")),
+    ]
+    config = validate({"version": 1, "farms": {"web": WEB}})
+    common = compile_ruleset(config, {"web": {"a": 1}}, near=near).common
+    assert set(common["near4"]) == {'"lan0" . 10.30.0.0/16', '"wan0" . 10.30.0.0/24'}
+    assert set(common["near6"]) == {'"lan0" . fd00:30::/64'}
+    assert set(common["arms"]) == {"2 . 2", "3 . 3"}
+
+
+def test_a_network_that_comes_to_a_link_or_goes_is_a_change_of_that_element_only():
+    config, weights = validate({"version": 1, "farms": {"web": WEB}}), {"web": {"a": 1, "b": 1}}
+    before = compile_ruleset(config, weights, near=[("lan0", 3, ip_network("10.30.0.0/24"))])
+    after = compile_ruleset(config, weights, previous=before, near=[("lan0", 3, ip_network("10.31.0.0/24"))])
+    assert [command.text for command in delta(before, after)] == [
+        'delete element inet sluice near4 { "lan0" . 10.30.0.0/24 }',
+        'add element inet sluice near4 { "lan0" . 10.31.0.0/24 }',
+    ]
+    assert executed(merged(before), delta(before, after)) == merged(after)
 
 
 def test_names_that_nft_could_mistake_are_data():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.system.addresses import Placement, plan
 from agent.system.announce import frames
-from agent.system.links import LinkAddress, SystemLink, networks, own_addresses
+from agent.system.links import LinkAddress, SystemLink, near, networks, own_addresses
 
 MAC = bytes.fromhex("52540012abcd")
 
@@ -67,6 +67,7 @@ def test_an_address_that_moves_is_added_there_and_removed_here():
 def test_virtual_and_link_local_addresses_make_no_network():
     links = [link(1, "fe80::1/64", "169.254.3.4/16", "192.0.2.1/24", "203.0.113.1/32", ours=["198.51.100.1/32"])]
     assert [str(network) for network in networks(links)] == ["192.0.2.0/24"]
+    assert [(name, index, str(network)) for name, index, network in near(links)] == [("eth1", 1, "192.0.2.0/24")]
     assert ip_address("198.51.100.1") not in own_addresses(links)
     assert ip_address("203.0.113.1") in own_addresses(links)
 
