@@ -5,7 +5,16 @@ import re
 import ssl
 
 from lab import disk
-from lab.appliance import ADDRESS, BOOT_SECONDS, LINKS, PASSWORD, VIRTUAL_ADDRESS, demo_farm, links_document
+from lab.appliance import (
+    ADDRESS,
+    BOOT_SECONDS,
+    LINKS,
+    PASSWORD,
+    VIRTUAL_ADDRESS,
+    Appliance,
+    demo_farm,
+    links_document,
+)
 from lab.host import BUILD
 from lab.laboratory import Laboratory, factory_credentials
 
@@ -54,6 +63,7 @@ def test_a_provisioned_box_serves_without_a_hand_laid_on_it(lab: Laboratory) -> 
     assert "BEGIN CERTIFICATE" in certificate
     box.log_in()
     box.must("PUT", "/api/v1/password", {"current": PASSWORD, "new": NEW_PASSWORD})
+    _expect_kernel_settings(box)
 
     # A power cut, and on again without any credential: what counts is on the disk.
     snapshot = box.snapshot()
@@ -87,6 +97,29 @@ def test_a_restored_copy_goes_on_as_if_nothing_had_been(lab: Laboratory) -> None
     box.wait_healthy("shop", "web1", "web2")
     assert lab.client.tally(4, VIRTUAL_ADDRESS) == {"web1": 2, "web2": 2}
     assert 0 < float(box.run("cat", "/proc/uptime").split()[0]) - before < 120
+
+
+def _expect_kernel_settings(box: Appliance) -> None:
+    """The kernel is set as image and memory want it; a setting that somebody changes is told until it is right."""
+    system = box.must("GET", "/api/v1/system")
+    assert [setting for setting in system["kernel_settings"] if setting["value"] != setting["wanted"]] == []
+    assert not [trouble for trouble in system["troubles"] if trouble["code"].startswith("kernel-")]
+    shown = {setting["name"]: setting["value"] for setting in system["kernel_settings"]}
+    for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.netfilter.nf_conntrack_acct"):
+        assert shown[name] == box.run("cat", f"/proc/sys/{name.replace('.', '/')}").strip() == "1"
+    size = int(box.run("cat", "/proc/sys/net/netfilter/nf_conntrack_max"))
+    assert size == int(box.run("cat", "/proc/sys/net/netfilter/nf_conntrack_buckets")) == system["conntrack_max"]
+    assert size == max(system["memory_total"] // 4096 // 4096 * 4096, 65536)
+    # Every link has what is set for all links, also one that was there before the settings were.
+    assert {box.run("cat", f"/proc/sys/net/ipv4/conf/{link}/send_redirects").strip() for link in LINKS.values()} == {
+        "0"
+    }
+
+    box.run("tee", "/proc/sys/net/ipv4/conf/all/rp_filter", text="1")
+    (trouble,) = [each for each in box.must("GET", "/api/v1/system")["troubles"] if each["code"] == "kernel-settings"]
+    assert "net.ipv4.conf.all.rp_filter is 1 instead of 2" in trouble["message"]
+    box.run("tee", "/proc/sys/net/ipv4/conf/all/rp_filter", text="2")
+    assert not [each for each in box.must("GET", "/api/v1/system")["troubles"] if each["code"] == "kernel-settings"]
 
 
 def _listening(table: str, state: str) -> set[int]:

@@ -10,7 +10,7 @@ blueprint = Blueprint("system", __name__, url_prefix="/system")
 
 @blueprint.get("")
 def index() -> str:
-    """Version, links, memory, data partition, connection table."""
+    """Version, links, memory, data partition, connection table, kernel settings."""
     return render_template("system/index.html", system=agent().system())
 
 

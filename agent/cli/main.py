@@ -70,6 +70,7 @@ def _parser(*, with_serve: bool) -> argparse.ArgumentParser:
     for name, summary, command in (
         ("console", "the console on the appliance's screen or serial port", _console),
         ("identity", "make the appliance's TLS key, certificate and session key where they are missing", _identity),
+        ("tune", "size the kernel's connection table by the machine's memory", _tune),
         ("reference", "print the reference of the configuration as Markdown", _reference),
     ):
         parsers.add_parser(name, help=summary, description=summary).set_defaults(command=command)
@@ -100,6 +101,13 @@ def _identity(given: argparse.Namespace) -> int:
 
     del given
     return make_identity()
+
+
+def _tune(given: argparse.Namespace) -> int:
+    from agent.system.tuning import main as tune  # noqa: PLC0415  needed here only
+
+    del given
+    return tune()
 
 
 def _reference(given: argparse.Namespace) -> int:

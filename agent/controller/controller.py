@@ -29,6 +29,7 @@ from agent.storage import write_atomically
 from agent.system import credentials, facts, networkd
 from agent.system.credentials import Provisioning
 from agent.system.links import near, own_addresses
+from agent.system.tuning import KernelSettings
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Controller:
         host: Host,
         run_directory: Path,
         provisioning: Provisioning,
+        settings: KernelSettings | None = None,
     ) -> None:
         """Take the edges; nothing happens before `start`. `run_directory` keeps what must survive the agent only."""
         self.store = store
@@ -64,6 +66,7 @@ class Controller:
         self._health_file = run_directory / "health.json"
         self._times_file = run_directory / "times.json"
         self._provisioning = provisioning
+        self._settings = settings or KernelSettings()
         self._checker = Checker(self._health_changed)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._lock = asyncio.Lock()
@@ -99,6 +102,7 @@ class Controller:
             host=Host(networkd.directory()),
             run_directory=Path(os.environ.get("SLUICE_RUN", "/run/sluice")),
             provisioning=credentials.read(),
+            settings=KernelSettings.from_environment(),
         )
 
     @property
@@ -218,7 +222,9 @@ class Controller:
         """The appliance as it is now."""
         number = self._number()
         return await asyncio.to_thread(
-            lambda: self._observer.system(number, claimed=self.access.claimed, troubles=self.troubles())
+            lambda: self._observer.system(
+                number, claimed=self.access.claimed, troubles=self.troubles(), settings=self._settings.now()
+            )
         )
 
     async def clients(
@@ -253,6 +259,7 @@ class Controller:
     def troubles(self) -> list[Trouble]:
         """What is wrong with the appliance and needs a person. Waits for the stores; call it in a thread."""
         found = [*self.store.troubles(), *self.access.troubles(), *self._opening, *self._converging]
+        found += self._settings.troubles()
         hindrance = self._checker.hindrance()
         if hindrance:
             found.append(Trouble(code="checks-hindered", message=hindrance))

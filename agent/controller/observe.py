@@ -14,6 +14,7 @@ from agent.model.state import (
     BackendNow,
     FarmNow,
     Health,
+    KernelSetting,
     LinkNow,
     Role,
     SorryServerNow,
@@ -135,7 +136,9 @@ class Observer:
             sorry_server=sorry,
         )
 
-    def system(self, snapshot: int | None, *, claimed: bool, troubles: list[Trouble]) -> SystemNow:
+    def system(
+        self, snapshot: int | None, *, claimed: bool, troubles: list[Trouble], settings: list[KernelSetting]
+    ) -> SystemNow:
         """The appliance as it is now; blocks for milliseconds."""
         memory, space, conntrack = facts.memory(), facts.data_partition(), facts.conntrack()
         return SystemNow(
@@ -162,6 +165,7 @@ class Observer:
             data_available=space.available if space else None,
             conntrack_count=conntrack.count,
             conntrack_max=conntrack.limit,
+            kernel_settings=settings,
             troubles=troubles,
         )
 

@@ -105,6 +105,20 @@ class LinkNow(_Answer):
     addresses: list[str] = Field(description="With prefix length; the link's own and the virtual ones.")
 
 
+class KernelSetting(_Answer):
+    """A setting of the kernel (sysctl) that the appliance relies on."""
+
+    name: str = Field(description="As sysctl(8) has it, such as net.ipv4.ip_forward.")
+    value: str | None = Field(description="What it is now; null where the kernel has no such setting.")
+    wanted: str = Field(description="What it should be.")
+    purpose: str = Field(description="What it is for, in words.")
+
+    @property
+    def right(self) -> bool:
+        """Whether it is as it should be."""
+        return self.value == self.wanted
+
+
 class SystemNow(_Answer):
     """The appliance as it is now."""
 
@@ -123,4 +137,5 @@ class SystemNow(_Answer):
     data_available: int | None
     conntrack_count: int
     conntrack_max: int
+    kernel_settings: list[KernelSetting] = Field(description="Empty where they are not the appliance's to set.")
     troubles: list[Trouble]

@@ -69,6 +69,7 @@ def system(**changes) -> SystemNow:
         "data_available": None,
         "conntrack_count": 1,
         "conntrack_max": 2,
+        "kernel_settings": [],
         "troubles": [],
     }
     return SystemNow(**{**given, **changes})

@@ -17,6 +17,7 @@ import pytest
 from agent.cli import main
 from agent.cli.text import count, duration, outline, plain, size, table
 from agent.model.state import StateNow
+from agent.system.tuning import KernelSettings
 from agent.tests.api_world import FARM, PASSWORD, TOKEN, World, running
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,29 @@ def test_status_says_that_the_sorry_server_answers(world: World, capsys: pytest.
 def test_status_of_an_empty_appliance(world: World, capsys: pytest.CaptureFixture[str]):
     assert main(["status"]) == 0
     assert "There are no farms." in capsys.readouterr().out
+
+
+def test_kernel_shows_settings_and_which_of_them_are_wrong(
+    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    assert main(["kernel"]) == 0
+    assert "not Sluice's on this machine" in capsys.readouterr().out
+
+    (tmp_path / "sysctl.conf").write_text("kernel.ostype = Linux\nkernel.osrelease = 0.01\nkernel.none = 1\n")
+    world.controller._settings = KernelSettings([tmp_path / "sysctl.conf"])
+    assert main(["kernel"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    release = os.uname().release
+    assert lines[1:] == [
+        ["kernel.ostype", "Linux", "Linux"],
+        ["!", "kernel.osrelease", release, "0.01"],
+        ["!", "kernel.none", "not", "there", "1"],
+    ]
+    assert main(["kernel", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[1]["value"] == release
+    # And it is told with everything else that is wrong.
+    assert main(["status"]) == 0
+    assert f"! Kernel settings are not as they should be: kernel.osrelease is {release}" in capsys.readouterr().out
 
 
 def test_every_command_prints_json(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -50,6 +50,7 @@ class Agent:
             "SLUICE_RUN": str(self.folder / "run"),
             "SLUICE_SOCKET": str(self.socket),
             "SLUICE_NETWORKD": "",
+            "SLUICE_SYSCTL": str(self.folder / "sysctl.conf"),
         }
         for name in ("data", "run"):
             (self.folder / name).mkdir(exist_ok=True)

@@ -97,6 +97,28 @@ def test_the_system_page_names_the_links(browser):
     assert "Memory" in page.text
 
 
+def test_the_system_page_shows_kernel_settings_and_which_of_them_are_wrong(fresh_agent, gui):
+    browser = Browser(gui(fresh_agent.claimed()))
+    browser.log_in(PASSWORD)
+    assert "Kernel settings" not in browser.open("/system").text
+
+    settings = fresh_agent.folder / "sysctl.conf"
+    settings.write_text("# What it is.\nkernel.ostype = Linux\n")
+    page = browser.open("/system")
+    assert "The one setting is as it should be" in page.text
+    row = page.one(id="setting/kernel.ostype").text
+    assert "Linux" in row
+    assert "What it is." in row
+
+    settings.write_text("kernel.ostype = Linux\n# How old it is.\nkernel.osrelease = 0.01\n")
+    page = browser.open("/system")
+    assert "1 of 2 is not as it should be" in page.text
+    assert "should be 0.01" in page.one(id="setting/kernel.osrelease").text
+    assert "should be" not in page.one(id="setting/kernel.ostype").text
+    # A trouble like any other: it stands on the dashboard, too.
+    assert "kernel.osrelease is" in browser.open("/").one(id="troubles").text
+
+
 def test_when_the_agent_is_gone_the_pages_say_so_and_recover(fresh_agent, gui):
     browser = Browser(gui(fresh_agent.claimed()))
     browser.log_in(PASSWORD)
