@@ -2,8 +2,9 @@
 """Balancing with real clients and real web servers, set up through the API."""
 
 from lab.appliance import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6, Appliance, demo_farm
-from lab.client import REFUSED, TIMEOUT
+from lab.client import REFUSED, TIMEOUT, Client
 from lab.laboratory import Laboratory
+from lab.namespaces import APPLIANCE_NUMBER, BACKENDS
 from lab.waiting import wait_until
 
 
@@ -17,6 +18,24 @@ def test_clients_take_turns_exactly(lab: Laboratory, claimed: Appliance) -> None
     assert answers == answers[:2] * 10
     # dnat: the backend sees who asks.
     assert {seen.client for seen in lab.backend("web1").seen} == {lab.client.address}
+
+
+def test_backends_and_the_appliance_itself_reach_the_farm(lab: Laboratory, claimed: Appliance) -> None:
+    claimed.put_farm("shop", demo_farm(lab.backends))
+    claimed.wait_healthy("shop", "web1", "web2")
+    own = BACKENDS.address(APPLIANCE_NUMBER)
+
+    # web1 asks the farm that it is in: every second time it is its own turn.
+    answers = Client(lab.backend("web1").host).turns(4, VIRTUAL_ADDRESS)
+    assert sorted(answers) == ["web1", "web1", "web2", "web2"]
+    assert {seen.client for seen in lab.backend("web1").seen} == {own}
+
+    ask = (
+        f"import urllib.request; print(urllib.request.urlopen('http://{VIRTUAL_ADDRESS}/', timeout=10).read().decode())"
+    )
+    answers = [claimed.run("/usr/bin/python3", "-c", ask).strip() for _ in range(2)]
+    assert sorted(answers) == ["web1", "web2"]
+    assert {seen.client for seen in lab.backend("web2").seen} == {own}
 
 
 def test_weights_are_kept_in_every_round(lab: Laboratory, claimed: Appliance) -> None:
