@@ -4,7 +4,8 @@
     kernel = Kernel()
     ruleset = compile_ruleset(config, weights, own_addresses, previous=kernel.adopt(), near=near)  # at start
     kernel.check(ruleset); kernel.apply(ruleset)
-    ruleset = compile_ruleset(config, new_weights, own_addresses, previous=ruleset, near=near)    # at every change
+    ruleset = compile_ruleset(new_config, weights, own_addresses, previous=ruleset, near=near)    # at every commit
+    ruleset = reweigh(ruleset, {"web": {"b1": 1, "b2": 0}})                                        # at other changes
     kernel.check(ruleset); kernel.apply(ruleset)
     print(script(ruleset))                                                                         # needs no kernel
 
@@ -15,6 +16,7 @@ from agent.dataplane.assignment import Assignment, sorry_name
 from agent.dataplane.clients import Client, Clients
 from agent.dataplane.compile import compile_ruleset
 from agent.dataplane.kernel import Counters, Kernel, KernelRefused
+from agent.dataplane.reweigh import reweigh
 from agent.dataplane.ruleset import Ruleset
 from agent.dataplane.script import script
 from agent.dataplane.telling import Known, report
@@ -36,6 +38,7 @@ __all__ = [
     "compile_ruleset",
     "link_name",
     "report",
+    "reweigh",
     "script",
     "sorry_name",
 ]

@@ -56,8 +56,8 @@ def compile_ruleset(
     farms = sides(config)
     parts = previous.parts if isinstance(previous, Ruleset) else {}
     before = previous.assignment if isinstance(previous, Ruleset) else previous or Assignment()
-    wanted = {side: _usable(side, farm, weights.get(side.farm, {})) for side, farm in farms.items()}
-    known = {side: _roles(side, farm, wanted[side], (roles or {}).get(side.farm, {})) for side, farm in farms.items()}
+    wanted = {side: usable(side, farm, weights.get(side.farm, {})) for side, farm in farms.items()}
+    known = {side: roles_of(side, farm, wanted[side], (roles or {}).get(side.farm, {})) for side, farm in farms.items()}
     unchanged = {
         side for side, farm in farms.items() if side in parts and _same(parts[side], farm, wanted[side], known[side])
     }
@@ -66,17 +66,19 @@ def compile_ruleset(
     for side, farm in farms.items():
         numbers = assignment.sides[side]
         reuse = side in unchanged and parts[side].numbers is numbers
-        result[side] = parts[side] if reuse else _compile_side(side, farm, wanted[side], known[side], numbers)
-    return Ruleset(result, _common(config, own_addresses, near, assignment), assignment, _chains(result))
+        result[side] = parts[side] if reuse else compile_side(side, farm, wanted[side], known[side], numbers)
+    return Ruleset(result, _common(config, own_addresses, near, assignment), assignment, chains_of(result))
 
 
-def _usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
+def usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
+    """The positive weights of the backends of one side of `farm`, in the order of names; if none, its sorry server."""
     found = {name: weights[name] for name, *_ in backend_keys(side, farm) if weights.get(name, 0) > 0}
     sorry = sorry_server(side, farm)
     return {sorry_name(sorry): 1} if sorry and not found else found
 
 
-def _roles(side: Side, farm: Farm, weights: Mapping[str, int], given: Mapping[str, Role]) -> Mapping[str, Role]:
+def roles_of(side: Side, farm: Farm, weights: Mapping[str, int], given: Mapping[str, Role]) -> Mapping[str, Role]:
+    """What each backend of one side of `farm` does, as `given`; where that says nothing, told from `weights`."""
     out: dict[str, Role] = {"enabled": "failed", "drain": "draining", "disabled": "disabled"}
     return {
         name: given.get(name) or ("active" if name in weights else out[backend.state])
@@ -89,9 +91,10 @@ def _same(part: Part, farm: Farm, weights: Mapping[str, int], roles: Mapping[str
     return part.weights == weights and part.roles == roles and (part.farm is farm or part.farm == farm)
 
 
-def _compile_side(
+def compile_side(
     side: Side, farm: Farm, weights: Mapping[str, int], roles: Mapping[str, Role], numbers: SideNumbers
 ) -> Part:
+    """The part of one side; `weights` are those of `usable`, `roles` those of `roles_of`."""
     mark = str(numbers.mark)
     marks = {key[0]: backend_mark for key, backend_mark in numbers.backends.items()}
     elements = _services(side, farm, mark)
@@ -105,7 +108,7 @@ def _compile_side(
             elements["choosers"] = {mark: (chain, "")}
             chain = f"jump {persistence.name}"
         elements["pickers"] = {mark: (chain, str(side))}
-        elements["buckets"] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
+        elements[picker.buckets] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
         shares = {who: count / picker.size for who, count in Counter(sequence).items()}
     else:
         elements["pickers"] = {mark: (WHEN_DOWN[farm.when_down], str(side))}
@@ -142,12 +145,17 @@ def _persistent(
     side: Side, farm: Farm, mark: str, usable: Mapping[str, int], marks: Mapping[str, int]
 ) -> dict[str, dict[str, Element]]:
     given = {
-        f"{mark} . {network if network.prefixlen < network.max_prefixlen else network[0]}": (str(marks[backend]), "")
+        f"{mark} . {_network(network)}": (str(marks[backend]), "")
         for network, backend in farm.persistence_static.items()
         if network.version == side.family and backend in marks
     }
     elements: dict[str, dict[str, Element]] = {"usable": {str(each): ("", "") for each in usable.values()}}
     return elements | ({f"static{side.family}": given} if given else {})
+
+
+def _network(network: Network) -> str:
+    """As the kernel tells it: one address is not a network."""
+    return str(network if network.prefixlen < network.max_prefixlen else network[0])
 
 
 def _services(side: Side, farm: Farm, mark: str) -> dict[str, dict[str, Element]]:
@@ -170,7 +178,8 @@ def _span(ports: PortRange) -> str:
     return str(ports.first) if ports.single else f"{ports.first}-{ports.last}"
 
 
-def _chains(parts: Mapping[Side, Part]) -> frozenset[HashPicker | Persistence]:
+def chains_of(parts: Mapping[Side, Part]) -> frozenset[HashPicker | Persistence]:
+    """The chains that these parts want and that are not of the skeleton."""
     found: set[HashPicker | Persistence] = set()
     for side, part in parts.items():
         if part.weights:
@@ -196,8 +205,12 @@ def _common(
         "virtual4": {str(address): nothing for address in sorted(virtual, key=int) if address.version == 4},
         "virtual6": {str(address): nothing for address in sorted(virtual, key=int) if address.version == 6},
         "arms": {f"{arm} . {arm}": nothing for arm in arms},
-        "near4": {f'"{name}" . {network}': nothing for name, network in _apart(beside) if network.version == 4},
-        "near6": {f'"{name}" . {network}': nothing for name, network in _apart(beside) if network.version == 6},
+        "near4": {
+            f'"{name}" . {_network(network)}': nothing for name, network in _apart(beside) if network.version == 4
+        },
+        "near6": {
+            f'"{name}" . {_network(network)}': nothing for name, network in _apart(beside) if network.version == 6
+        },
         "numbers": {"1": (str(assignment.next_farm), "next farm"), "2": (str(assignment.next_backend), "next backend")},
     }
 

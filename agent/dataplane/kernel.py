@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The edge to the kernel: libnftables in, JSON and ctnetlink out."""
+"""The edge to the kernel: the skeleton by libnftables, elements by raw netlink, connections by ctnetlink."""
 
 import json
 import logging
 import os
 import re
-import socket
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from struct import Struct
 from typing import Any
 
-from agent.dataplane import conntrack, readback
+from agent.dataplane import conntrack, elements, netlink, readback
 from agent.dataplane.assignment import Assignment
-from agent.dataplane.readback import TARGETS, Held
-from agent.dataplane.ruleset import Element, Elements, Ruleset
+from agent.dataplane.readback import TARGETS
+from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
 from agent.dataplane.script import CHAINS, Command, delta, delta_from, fresh, text
-from agent.dataplane.skeleton import ELEMENT_SETS, PLAIN_SETS, TABLE, VERSION
+from agent.dataplane.skeleton import ELEMENT_SETS, SKELETON, TABLE, VERSION
 from agent.dataplane.tracer import CannotTrace, Tracer
 from agent.model.trace import Origin, Service
 
@@ -28,6 +28,7 @@ _FIELDS = {
     "hosts": "backends",
     "traffic": "backends",
 }
+_MARK = Struct("=I")
 _PLACE = re.compile(r"^[^:\n]*:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
 
 
@@ -68,40 +69,28 @@ class Kernel:
         self._applied: Ruleset | None = None
         # What the kernel holds, as far as is known: a ruleset of ours, elements that were found, or nothing of use.
         self._known: Ruleset | Elements | None = None
+        self._transactions = netlink.Transactions()
         self._looked = False
+        self._absent = True
 
     def adopt(self) -> Assignment | None:
         """Read what the kernel holds from an earlier run, to go on with it. None: nothing of ours that can be used.
 
         Call it once at start and hand the result to compile_ruleset: marks, turns and counters then go on.
         """
-        self._known, self._looked = None, True
-        listing = self._list("numbers")
-        if listing is None:
-            return None
-        elements: dict[str, dict[str, Element]] = {}
-        for set_name in ELEMENT_SETS:
-            elements[set_name] = {held.key: held.element for held in self._elements(set_name)}
-        elements[CHAINS] = readback.chains(self._ask(f"list chains {TABLE.split()[0]}"))
-        numbers = readback.assignment(elements)
-        if numbers is not None and readback.comment(listing) == VERSION:
-            self._known = elements
-        return numbers
+        return self._read(thoroughly=False)
 
     def check(self, ruleset: Ruleset) -> None:
         """Ask the kernel whether it would take the change to `ruleset`; changes nothing. Raises KernelRefused."""
-        context = self._context()
-        context.set_dry_run(True)
-        try:
-            self._send(ruleset)
-        finally:
-            context.set_dry_run(False)
+        self._send(ruleset, dry=True)
 
     def difference(self, ruleset: Ruleset) -> str:
         """The commands, one a line, that `apply` would run to make the kernel hold `ruleset`; "" when it does already.
 
         They lead from what the kernel holds as far as is known. Raises OSError.
         """
+        if not self._looked:
+            self.adopt()
         return text(self._commands(ruleset))
 
     def apply(self, ruleset: Ruleset) -> None:
@@ -111,29 +100,27 @@ class Kernel:
         connections of those that are to be cut: their clients are balanced anew. Where somebody else has changed the
         table meanwhile, that is mended.
         """
-        self._send(ruleset)
-        before, failed_before, cut_before = self._marks_before()
+        self._send(ruleset, dry=False)
+        stale, cut = self._stale(ruleset)
         self._applied = self._known = ruleset
-        gone = before - ruleset.marks().keys()
-        self._forget(gone | (ruleset.failed() - failed_before), cut=ruleset.cut() - cut_before)
+        self._forget(stale, cut=cut)
 
     def counters(self) -> dict[tuple[str, str], Counters]:
         """The counters of every backend of the applied ruleset, by (farm, backend)."""
-        marks = self._applied.marks() if self._applied else {}
-        result = {who: Counters() for who in marks.values()}
-        for set_name in TARGETS:
-            for held in self._elements(set_name):
-                who = marks.get(int(held.key))
-                if who:
-                    result[who] = replace(result[who], new=held.packets)
-        for held in self._elements("traffic"):
-            mark, _, direction = held.key.partition(" . ")
-            who = marks.get(int(mark))
-            if who and direction == "original":
-                result[who] = replace(result[who], packets_in=held.packets, bytes_in=held.bytes)
-            elif who:
-                result[who] = replace(result[who], packets_out=held.packets, bytes_out=held.bytes)
-        return result
+        parts = self._applied.parts.values() if self._applied else ()
+        figures: dict[int, list[int]] = {mark: [0] * 5 for mark in (self._applied.marks() if self._applied else ())}
+        nowhere = [0] * 5
+        for set_name in (*TARGETS, "traffic"):
+            keys = [key for part in parts for key in part.elements.get(set_name, ())]
+            for key, packets, octets in elements.counters(set_name, keys) if keys else ():
+                counted = figures.get(_MARK.unpack_from(key)[0], nowhere)
+                if len(key) == _MARK.size:
+                    counted[0] = packets
+                elif key[_MARK.size] == 0:
+                    counted[1:3] = packets, octets
+                else:
+                    counted[3:5] = packets, octets
+        return {who: Counters(*figures[mark]) for mark, who in (self._applied.marks().items() if self._applied else ())}
 
     def active(self) -> dict[tuple[str, str], int]:
         """Connections that are open now (UDP: flows), by (farm, backend); backends without any may be missing."""
@@ -150,28 +137,64 @@ class Kernel:
         except KernelRefused as refused:
             raise CannotTrace(refused.message) from None
 
+    def _read(self, *, thoroughly: bool) -> Assignment | None:
+        """Look at the table. What of the large sets nothing else points at is seen with `thoroughly` only."""
+        self._known, self._looked, self._absent = None, True, True
+        listing = self._ask(f"list map {TABLE} numbers")
+        if listing is None:
+            return None
+        self._absent = False
+        held: dict[str, dict[str, Element]] = {}
+        try:
+            for set_name in ELEMENT_SETS:
+                keys = None if thoroughly else readback.keys(set_name, held)
+                held[set_name] = elements.read(set_name, keys)
+            held[CHAINS] = readback.chains(self._ask(f"list chains {TABLE.split()[0]}"))
+        except ValueError as error:
+            _log.warning("table %s holds what this software cannot read: %s", TABLE, error)
+            return None
+        numbers = readback.assignment(held)
+        if numbers is not None and readback.comment(listing) == VERSION:
+            self._known = held
+        return numbers
+
     def _commands(self, ruleset: Ruleset) -> list[Command]:
-        if not self._looked:
-            self.adopt()
         if isinstance(self._known, Ruleset):
             return delta(self._known, ruleset)
         return fresh(ruleset) if self._known is None else delta_from(self._known, ruleset)
 
-    def _send(self, ruleset: Ruleset) -> None:
-        """Run the commands that lead to `ruleset`; if the table is not what it was thought to be, from what it is."""
-        commands = self._commands(ruleset)
+    def _send(self, ruleset: Ruleset, *, dry: bool) -> None:
+        """Lead the table to `ruleset`; if it is not what it was thought to be, from what it is."""
+        if not self._looked:
+            self.adopt()
+        thought = self._known
         try:
-            self._run(commands)
+            self._lead(ruleset, dry=dry)
         except KernelRefused as refusal:
-            thought = self._known
             if thought is None:
                 raise
-            self.adopt()
+            self._read(thoroughly=True)
             if self._is(thought):
                 self._known = thought
                 raise
             _log.warning("table %s was changed by somebody else (%s); setting it right", TABLE, refusal.message)
-            self._run(self._commands(ruleset))
+            self._lead(ruleset, dry=dry)
+
+    def _lead(self, ruleset: Ruleset, *, dry: bool) -> None:
+        commands = self._commands(ruleset)
+        chains = [command for command in commands if command.set_name == CHAINS]
+        if self._known is not None and not chains:
+            self._transact(commands, dry=dry)
+        elif self._known is not None or dry or not self._absent:
+            self._load("" if self._known is not None else SKELETON, commands, dry=dry)
+        else:
+            # Where nothing is nothing is lost when the table comes first; libnftables would need 500 MB for all of it.
+            self._load(SKELETON, chains, dry=False)
+            try:
+                self._transact([command for command in commands if command.set_name != CHAINS], dry=False)
+            except KernelRefused:
+                self._context().cmd(f"delete table {TABLE}")
+                raise
 
     def _is(self, thought: Ruleset | Elements) -> bool:
         """Whether the elements that were just read are what they were thought to be."""
@@ -180,12 +203,21 @@ class Kernel:
             return False
         return not delta_from(real, thought) if isinstance(thought, Ruleset) else real == thought
 
-    def _marks_before(self) -> tuple[set[int], set[int], set[int]]:
-        """The marks of all backends, of those that had failed, and of those that had no connection left."""
+    def _stale(self, ruleset: Ruleset) -> tuple[set[int], set[int]]:
+        """The marks of backends that leave with `ruleset` or fail now, and of those that now lose all connections."""
         known = self._applied or self._known or {}
+        stale: set[int] = set()
+        cut: set[int] = set()
         if isinstance(known, Ruleset):
-            return set(known.marks()), known.failed(), known.cut()
-        return {int(key) for set_name in TARGETS for key in known.get(set_name, {})}, set(), set()
+            for _side, before, after in changed(known, ruleset):
+                stale |= set(before.numbers.backends.values()) if before else set()
+                if after:
+                    stale -= set(after.numbers.backends.values())
+                    stale |= after.failed - (before.failed if before else set())
+                    cut |= after.cut - (before.cut if before else set())
+            return stale, cut
+        held = {int(key) for set_name in TARGETS for key in known.get(set_name, {})}
+        return (held - ruleset.marks().keys()) | ruleset.failed(), ruleset.cut()
 
     def _forget(self, marks: set[int], *, cut: set[int]) -> None:
         try:
@@ -194,24 +226,32 @@ class Kernel:
             # The change itself has been made; a stale flow ends by its timeout.
             _log.warning("flows of backends that left could not be removed: %s", error)
 
-    def _run(self, commands: Sequence[Command]) -> None:
-        if not commands:
-            return
+    def _load(self, start: str, commands: Sequence[Command], *, dry: bool) -> None:
+        """Run `start` (lines of nft) and these commands by libnftables, in one transaction."""
+        context = self._context()
         # From a file, because libnftables tells the line of an error for files only.
         descriptor = os.memfd_create("sluice.nft", os.MFD_CLOEXEC)
         try:
             with open(descriptor, "w", encoding="ascii", closefd=False) as file:
-                file.write(text(commands) + "\n")
-            code, _output, error = self._context().cmd_from_file(f"/proc/self/fd/{descriptor}")
+                file.write(f"{start}{text(commands)}\n")
+            context.set_dry_run(dry)
+            code, _output, error = context.cmd_from_file(f"/proc/self/fd/{descriptor}")
         finally:
+            context.set_dry_run(False)
             os.close(descriptor)
         if code != 0:
-            raise _refusal(error, commands)
+            raise _refusal(error, commands, start.count("\n"))
 
-    def _list(self, set_name: str) -> dict[str, Any] | None:
-        """The JSON of one set; None where there is no such set. Raises OSError for any other reason."""
-        kind = "set" if set_name in PLAIN_SETS else "map"
-        return self._ask(f"list {kind} {TABLE} {set_name}")
+    def _transact(self, commands: Sequence[Command], *, dry: bool) -> None:
+        """Change elements, in one transaction. Raises KernelRefused."""
+        try:
+            refusal = elements.Batch(commands).run(self._transactions, dry=dry)
+        except elements.Unwritable as error:
+            raise _refused(str(error), error.command) from None
+        except OSError as error:
+            raise KernelRefused(f"the kernel cannot be asked: {error}") from None
+        if refusal is not None:
+            raise _refused(refusal[1], refusal[0])
 
     def _ask(self, question: str) -> dict[str, Any] | None:
         """The JSON that answers a command; None where it asks for what is not there. Raises OSError otherwise."""
@@ -222,10 +262,6 @@ class Kernel:
         if "No such file or directory" in error:
             return None
         raise OSError(f"nftables cannot be read: {_first_line(error)}")
-
-    def _elements(self, set_name: str) -> Iterable[Held]:
-        links = {name: index for index, name in socket.if_nameindex()}
-        return readback.held(self._list(set_name) or {}, links)
 
     def _context(self) -> Any:
         if self._nft is None:
@@ -240,15 +276,18 @@ class Kernel:
         return self._nft
 
 
-def _refusal(error: str, commands: Sequence[Command]) -> KernelRefused:
-    """What libnftables said, with the farm whose line it points at."""
+def _refused(reason: str, command: Command | None) -> KernelRefused:
+    field = _FIELDS.get(command.set_name.rstrip("46")) if command and command.farm else None
+    return KernelRefused(reason, command.farm if command else None, field)
+
+
+def _refusal(error: str, commands: Sequence[Command], before: int) -> KernelRefused:
+    """What libnftables said of `before` lines and these commands, with the farm whose line it points at."""
     match = _PLACE.search(error)
     if not match:
         return KernelRefused(_first_line(error))
-    line = int(match.group(1))
-    command = commands[line - 1] if 1 <= line <= len(commands) else None
-    field = _FIELDS.get(command.set_name.rstrip("46")) if command and command.farm else None
-    return KernelRefused(match.group(2).strip(), command.farm if command else None, field)
+    line = int(match.group(1)) - before
+    return _refused(match.group(2).strip(), commands[line - 1] if 1 <= line <= len(commands) else None)
 
 
 def _first_line(error: str) -> str:

@@ -1,55 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From libnftables' JSON back to elements, counters and numbers. Pure.
+"""From what the kernel holds back to numbers. Pure."""
 
-Read back by JSON only: the text form depends on files of the system (/etc/protocols), and listing buckets loses it.
-"""
-
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
-from agent.dataplane.pool import picker_of
+from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.ruleset import Element, Elements
 from agent.model import Family
 
-_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp", "6": "tcp", "17": "udp", "132": "sctp"}
 _FAMILIES: dict[str, Family] = {"4": 4, "6": 6}
 TARGETS: dict[str, Family] = {"backends4": 4, "backends6": 6, "hosts4": 4, "hosts6": 6}
 """The maps, with their IP family, that name a backend's address; their elements count its connections."""
 
 
-@dataclass(frozen=True)
-class Held:
-    """One element as the kernel holds it, with its counter."""
-
-    key: str
-    element: Element
-    packets: int
-    bytes: int
-
-
-def held(listing: dict[str, Any], links: Mapping[str, int] | None = None) -> Iterator[Held]:
-    """The elements of the one set in the answer to `list map` or `list set`.
-
-    `links`: the index of each link by name; libnftables writes names where a set holds indexes.
-    """
-    for content in _sets(listing):
-        for item in content.get("elem", []):
-            is_map = isinstance(item, list)
-            raw, value = (item[0], item[1]) if is_map else (item, None)
-            details = raw["elem"] if isinstance(raw, dict) and "elem" in raw else {"val": raw}
-            counter = details.get("counter") or {}
-            element = (_word(value) if is_map else "", str(details.get("comment", "")))
-            yield Held(
-                _key(details["val"], content, links or {}), element, counter.get("packets", 0), counter.get("bytes", 0)
-            )
-
-
 def comment(listing: dict[str, Any]) -> str:
-    """The comment of the one set in the answer, "" without one."""
-    return next((str(content.get("comment", "")) for content in _sets(listing)), "")
+    """The comment of the one map in libnftables' answer to `list map`, "" without one."""
+    maps = (item["map"] for item in listing.get("nftables", []) if "map" in item)
+    return next((str(content.get("comment", "")) for content in maps), "")
 
 
 def chains(listing: dict[str, Any] | None) -> dict[str, Element]:
@@ -57,6 +24,21 @@ def chains(listing: dict[str, Any] | None) -> dict[str, Element]:
     found = (item.get("chain", {}) for item in (listing or {}).get("nftables", []))
     names = {chain["name"] for chain in found if chain.get("table") == "sluice"}
     return {name: ("", "") for name in sorted(names) if name.startswith(("hash", "persist"))}
+
+
+def keys(set_name: str, held: Elements) -> list[str] | None:
+    """The keys that a large set has if it fits the sets that were read before it; None: that cannot be told."""
+    if set_name == "traffic":
+        marks = [mark for target in TARGETS for mark in held[target]]
+        return [f"{mark} . {direction}" for mark in marks for direction in ("original", "reply")]
+    if set_name in ("buckets", "shared"):
+        verdicts = {
+            mark: verdict for pickers in ("pickers", "choosers") for mark, (verdict, _) in held[pickers].items()
+        }
+        pickers = {mark: _picker(verdict) for mark, verdict in verdicts.items()}
+        sizes = {mark: picker.size for mark, picker in pickers.items() if picker and picker.buckets == set_name}
+        return [f"{mark} . {number}" for mark, size in sizes.items() for number in range(size)]
+    return None
 
 
 def assignment(elements: Elements) -> Assignment | None:
@@ -88,41 +70,6 @@ def _side(comment: str) -> Side:
     return Side(farm, _FAMILIES[family])
 
 
-def _sets(listing: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for item in listing.get("nftables", []):
-        for kind in ("map", "set"):
-            if kind in item:
-                yield item[kind]
-
-
-def _key(value: Any, content: dict[str, Any], links: Mapping[str, int]) -> str:
-    if content.get("name") == "arms":
-        return " . ".join(str(links.get(part, part)) for part in value["concat"])
-    return _word(value)
-
-
-def _word(value: Any) -> str:
-    """A key or value in the notation of nft that `compile` uses."""
-    if isinstance(value, dict):
-        return _composed(*next(iter(value.items())))
-    if isinstance(value, str):
-        try:
-            return str(ip_address(value))
-        except ValueError:
-            return value
-    return str(value)
-
-
-def _composed(kind: str, content: Any) -> str:
-    if kind == "concat":
-        parts = list(content)
-        if isinstance(parts[0], str) and isinstance(parts[1], dict):  # link, network: the one place where a name stands
-            parts[0] = f'"{parts[0]}"'
-        if len(parts) == 3:  # address, protocol, port: the one place where a protocol stands
-            parts[1] = _PROTOCOLS.get(parts[1], parts[1])
-        return " . ".join(_word(part) for part in parts)
-    if kind == "range":
-        return "-".join(map(str, content))
-    if kind == "prefix":
-        return str(ip_network((content["addr"], content["len"])))
-    return f"{kind} {content['target']}" if kind in ("jump", "goto") else str({kind: content})
+def _picker(verdict: str) -> Picker | HashPicker | None:
+    kind, _, chain = verdict.partition(" ")
+    return picker_of(chain) if kind == "jump" else None

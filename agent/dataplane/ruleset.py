@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the kernel is to hold, as values: immutable, comparable, and free of I/O."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from agent.dataplane.assignment import Assignment, Side, SideNumbers
 from agent.dataplane.persistence import Persistence
-from agent.dataplane.pool import HashPicker, is_exact
+from agent.dataplane.pool import HashPicker, Picker, is_exact
 from agent.model import Family, Farm
 from agent.model.state import Role
 
@@ -44,6 +45,10 @@ class Ruleset:
     chains: frozenset[HashPicker | Persistence] = frozenset()
     """The chains that are not of the skeleton: they come and go with those who want them."""
     _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _turns: frozenset[Picker] | None = field(default=None, init=False, repr=False, compare=False)
+    _name: object = field(default_factory=object, init=False, repr=False, compare=False)
+    _origin: tuple[object, frozenset[Side]] | None = field(default=None, init=False, repr=False, compare=False)
+    """The `_name` of the ruleset that this one was reweighed from, and the sides that were: to compare them quickly."""
 
     def exact_turn(self, farm: str) -> bool:
         """Whether the backends of `farm` get connections in exact turn, undisturbed by other farms' traffic.
@@ -77,6 +82,32 @@ class Ruleset:
         """The marks of all backends that lose all their connections."""
         return set().union(*(part.cut for part in self.parts.values()))
 
+    def turns(self) -> frozenset[Picker]:
+        """The pickers that farms have to themselves."""
+        if self._turns is None:
+            pickers = (part.numbers.picker for part in self.parts.values())
+            turns = _turns(pickers)
+            object.__setattr__(self, "_turns", turns)
+            return turns
+        return self._turns
+
+    def reweighed(self, parts: Mapping[Side, Part], chains: frozenset[HashPicker | Persistence]) -> "Ruleset":
+        """The ruleset with other parts for some of its sides, whose backends have the marks they had."""
+        before = [self.parts[side].numbers for side in parts]
+        after = {side: part.numbers for side, part in parts.items()}
+        sides = {**self.assignment.sides, **after}
+        result = Ruleset({**self.parts, **parts}, self.common, replace(self.assignment, sides=sides), chains)
+        left = self.turns() - {each.picker for each in before}
+        turns = [*left, *(each.picker for each in after.values())]
+        known = {
+            "_marks": self._marks,  # the same dictionary, whether it was filled by now or not
+            "_turns": _turns(turns),
+            "_origin": (self._name, frozenset(parts)),
+        }
+        for name, value in known.items():
+            object.__setattr__(result, name, value)
+        return result
+
     def pieces(self) -> Iterator[tuple[str | None, Elements]]:
         """The elements piece by piece: what is common (None), then farm by farm in the order of names."""
         yield None, self.common
@@ -90,3 +121,24 @@ class Ruleset:
             side = Side(farm, family)
             if side in self.parts:
                 yield side, self.parts[side]
+
+
+Changed = tuple[Side, Part | None, Part | None]
+"""A side with its parts before and after; None where it is not."""
+
+
+def changed(old: Ruleset, new: Ruleset) -> list[Changed]:
+    """The sides whose parts are not the same object, in the order of names."""
+    before, after = old.parts, new.parts
+    origin, touched = new._origin or (None, ())  # noqa: SLF001 - of the same class, and here is its home
+    if origin is old._name:  # noqa: SLF001
+        return [(side, before[side], after[side]) for side in sorted(touched)]
+    found: list[Changed] = [
+        (side, before.get(side), part) for side, part in after.items() if before.get(side) is not part
+    ]
+    found += [(side, before[side], None) for side in before.keys() - after.keys()]
+    return sorted(found, key=itemgetter(0))
+
+
+def _turns(pickers: Iterable[Picker | HashPicker | None]) -> frozenset[Picker]:
+    return frozenset(picker for picker in pickers if isinstance(picker, Picker) and not picker.shared)

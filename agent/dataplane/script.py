@@ -3,23 +3,39 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker
-from agent.dataplane.ruleset import Element, Elements, Ruleset
+from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
 from agent.dataplane.skeleton import SKELETON, TABLE
 
 CHAINS = "chains"
 """The chains that come and go, where elements are told by set."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Command:
-    """One line for nft, and which farm (None: none, or unknown) and set it is about."""
+    """Elements that a set gets or loses, and which farm (None: none, or unknown) they are of.
 
-    text: str
-    farm: str | None
+    What the set `chains` gets or loses is a chain, with its rules as the value.
+    """
+
+    verb: Literal["add", "delete"]
     set_name: str
+    elements: Mapping[str, Element]
+    farm: str | None
+
+    @property
+    def text(self) -> str:
+        """One line for nft."""
+        if self.set_name == CHAINS:
+            return "; ".join(_chain(self.verb, name, rules) for name, (rules, _comment) in self.elements.items())
+        if self.verb == "add":
+            words = ", ".join(_element(key, element) for key, element in self.elements.items())
+        else:
+            words = ", ".join(self.elements)
+        return f"{self.verb} element {TABLE} {self.set_name} {{ {words} }}"
 
 
 def script(ruleset: Ruleset) -> str:
@@ -33,25 +49,17 @@ def script(ruleset: Ruleset) -> str:
 
 
 def fresh(ruleset: Ruleset) -> list[Command]:
-    """The commands that replace the whole table."""
-    start = [Command(line, None, "") for line in SKELETON.splitlines()]
-    return (
-        start
-        + _chains(ruleset.chains)
-        + [command for farm, elements in ruleset.pieces() for command in _adds(farm, elements)]
-    )
+    """The commands that fill an empty table."""
+    elements = (command for farm, elements in ruleset.pieces() for command in _adds(farm, elements))
+    return [*_chains(ruleset.chains), *elements]
 
 
 def delta(old: Ruleset, new: Ruleset) -> list[Command]:
     """The commands that lead from one ruleset to another. Parts that both share cost nothing."""
     deletions: list[Command] = []
     additions: list[Command] = []
-    changed = [
-        side for side in sorted(old.parts.keys() | new.parts.keys()) if old.parts.get(side) is not new.parts.get(side)
-    ]
     pieces: list[tuple[str | None, Elements, Elements]] = [(None, old.common, new.common)]
-    for side in changed:
-        before, after = old.parts.get(side), new.parts.get(side)
+    for side, before, after in changed(old, new):
         pieces.append((side.farm, before.elements if before else {}, after.elements if after else {}))
     for farm, before_elements, after_elements in pieces:
         gone, come = _difference(before_elements, after_elements)
@@ -98,24 +106,31 @@ def _name(chain: HashPicker | Persistence) -> str:
 
 
 def _chains(chains: Iterable[HashPicker | Persistence]) -> list[Command]:
-    # One line: a chain with its rules is there whole, or not at all.
     return [
-        Command(f"table {TABLE} {{ chain {chain.name} {{ {'; '.join(chain.rules)}; }}; }}", None, CHAINS)
-        for chain in sorted(chains, key=_name)
+        Command("add", CHAINS, {each.name: ("; ".join(each.rules), "")}, None) for each in sorted(chains, key=_name)
     ]
 
 
 def _remove(chain: str) -> Command:
-    return Command(f"delete chain {TABLE} {chain}", None, CHAINS)
+    return Command("delete", CHAINS, {chain: ("", "")}, None)
+
+
+def _chain(verb: str, name: str, rules: str) -> str:
+    # One line: a chain with its rules is there whole, or not at all.
+    return f"table {TABLE} {{ chain {name} {{ {rules}; }}; }}" if verb == "add" else f"delete chain {TABLE} {name}"
 
 
 def _difference(before: Elements, after: Elements) -> tuple[Elements, Elements]:
-    gone: dict[str, dict[str, Element]] = {}
-    come: dict[str, dict[str, Element]] = {}
+    gone: dict[str, Mapping[str, Element]] = {}
+    come: dict[str, Mapping[str, Element]] = {}
     for set_name in [*before, *(name for name in after if name not in before)]:
         old: Mapping[str, Element] = before.get(set_name, {})
         new: Mapping[str, Element] = after.get(set_name, {})
-        if old is not new and old != new:
+        if not old:
+            come[set_name] = new
+        elif not new:
+            gone[set_name] = old
+        elif old is not new and old != new:
             gone[set_name] = {key: element for key, element in old.items() if new.get(key) != element}
             come[set_name] = {key: element for key, element in new.items() if old.get(key) != element}
     return gone, come
@@ -124,14 +139,13 @@ def _difference(before: Elements, after: Elements) -> tuple[Elements, Elements]:
 def _adds(farm: str | None, elements: Elements) -> Iterator[Command]:
     for set_name, content in elements.items():
         if content:
-            words = ", ".join(_element(key, element) for key, element in content.items())
-            yield Command(f"add element {TABLE} {set_name} {{ {words} }}", farm, set_name)
+            yield Command("add", set_name, content, farm)
 
 
 def _deletes(farm: str | None, elements: Elements) -> Iterator[Command]:
     for set_name, content in elements.items():
         if content:
-            yield Command(f"delete element {TABLE} {set_name} {{ {', '.join(content)} }}", farm, set_name)
+            yield Command("delete", set_name, content, farm)
 
 
 def _element(key: str, element: Element) -> str:

@@ -24,6 +24,7 @@ _SETS = f"""\
 	map pickers {{ typeof meta mark : verdict; comment "farm -> how its buckets are chosen"; }}
 	map choosers {{ typeof meta mark : verdict; comment "farm with persistence -> how its buckets are chosen"; }}
 	map buckets {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "farm, bucket -> backend"; }}
+	map shared {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "the same, random pickers"; }}
 	map backends4 {{ typeof ct mark : ip daddr . th dport; counter; comment "backend -> address and port"; }}
 	map backends6 {{ typeof ct mark : ip6 daddr . th dport; counter; comment "backend -> address and port"; }}
 	map hosts4 {{ typeof ct mark : ip daddr; counter; comment "backend -> address; the port stays"; }}
@@ -146,10 +147,7 @@ table {TABLE} {{
 
 ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
-    "pickers", "choosers", "buckets", "static4", "static6", "usable",
+    "pickers", "choosers", "buckets", "shared", "static4", "static6", "usable",
     "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic", "arms", "near4", "near6",
 )  # fmt: skip
 """Every set that has elements of ours; those of `sticky` are the packets'."""
-
-PLAIN_SETS = frozenset({"virtual4", "virtual6", "usable", "masqueraded", "traffic", "arms", "near4", "near6"})
-"""Those of them that are no maps."""

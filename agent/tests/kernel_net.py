@@ -24,12 +24,14 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from nft_json import Held, held
 from nftables import Nftables
 from pyroute2 import IPRoute
 
 from agent.dataplane import Assignment, Clients, Counters, Kernel, Ruleset, compile_ruleset, readback
+from agent.dataplane.layout import SETS
 from agent.dataplane.script import CHAINS
-from agent.dataplane.skeleton import ELEMENT_SETS, PLAIN_SETS
+from agent.dataplane.skeleton import ELEMENT_SETS
 from agent.model import validate
 
 _CLONE_NEWNET = 0x40000000
@@ -389,16 +391,16 @@ class Box(Network):
         """Run commands of nft on the balancer, past the agent; the answer as JSON text."""
         return self.balancer.run(self.command, text)
 
+    def listed(self, set_name: str) -> list[Held]:
+        """The elements of a set as libnftables reads them."""
+        kind = "map" if SETS[set_name].value else "set"
+        links = {name: index for index, name in self.balancer.run(socket.if_nameindex)}
+        return list(held(json.loads(self.nft(f"list {kind} inet sluice {set_name}")), links))
+
     def elements(self) -> dict[str, dict[str, Any]]:
         """What the table holds, without counters."""
-        answer = {}
-        indexes = {name: index for index, name in self.balancer.run(socket.if_nameindex)}
-        for set_name in ELEMENT_SETS:
-            kind = "set" if set_name in PLAIN_SETS else "map"
-            listing = json.loads(self.nft(f"list {kind} inet sluice {set_name}"))
-            answer[set_name] = {held.key: held.element for held in readback.held(listing, indexes)}
-        answer[CHAINS] = readback.chains(json.loads(self.nft("list chains inet")))
-        return answer
+        answer = {set_name: {each.key: each.element for each in self.listed(set_name)} for set_name in ELEMENT_SETS}
+        return answer | {CHAINS: readback.chains(json.loads(self.nft("list chains inet")))}
 
 
 def farm(*backends: int, family: int = 4, ports: tuple[int | str, ...] = (80,), **settings: Any) -> dict[str, Any]:

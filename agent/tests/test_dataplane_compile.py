@@ -7,8 +7,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nft_json import held
 
-from agent.dataplane import compile_ruleset, readback, script
+from agent.dataplane import compile_ruleset, readback, reweigh, script
 from agent.dataplane.assignment import Side
 from agent.dataplane.kernel import _refusal
 from agent.dataplane.pool import HashPicker, picker_of
@@ -342,7 +343,7 @@ DOCUMENTS = st.lists(
 @settings(deadline=None)
 @given(DOCUMENTS)
 def test_any_sequence_of_changes_leads_to_the_last_document(documents):
-    previous, held = None, {}
+    previous, holds = None, {}
     for farms, hosts, weights in documents:
         content = {}
         for name, host in zip("abc", hosts, strict=True):
@@ -357,12 +358,76 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
                     addresses.append("fd00:20::3")
                 content[name] = {**settings, "addresses": addresses, "backends": backends}
         ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous)
-        assert executed(held, delta_from(held, ruleset)) == merged(ruleset)
+        assert executed(holds, delta_from(holds, ruleset)) == merged(ruleset)
         if previous:
-            assert executed(held, delta(previous, ruleset)) == merged(ruleset)
-        previous, held = ruleset, merged(ruleset)
+            assert executed(holds, delta(previous, ruleset)) == merged(ruleset)
+        previous, holds = ruleset, merged(ruleset)
         farms_now = {side.farm: part.farm for side, part in ruleset.parts.items()}
         assert len(ruleset.marks()) == sum(len(farm.backends) + bool(farm.sorry_server) for farm in farms_now.values())
+
+
+WEIGHTS = st.dictionaries(st.sampled_from(["b1", "b2", "b3"]), st.integers(0, 7))
+
+
+@settings(deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "gone"]), WEIGHTS, max_size=3), min_size=1, max_size=6))
+def test_other_weights_make_what_a_compilation_makes(changes):
+    backends = {name: {"address": f"10.30.0.{name[1]}"} for name in ("b1", "b2", "b3")}
+    farms = {name: {**WEB, "addresses": [f"10.20.1.{n}"], "backends": backends} for n, name in enumerate("abc", 1)}
+    weights = {name: dict.fromkeys(backends, 1) for name in farms}
+    ruleset = compiled(farms, weights)
+    for change in changes:
+        weights |= {name: each for name, each in change.items() if name in farms}
+        before, ruleset = ruleset, reweigh(ruleset, change)
+        whole = compiled(farms, weights, previous=before)
+        assert executed(merged(before), delta(before, ruleset)) == merged(ruleset)
+        assert {command.farm for command in delta(before, ruleset)} <= change.keys()
+        assert ruleset.turns() == compiled(farms, weights, previous=ruleset).turns()
+        assert ruleset.marks() == whole.marks()
+        assert ruleset.failed() == whole.failed()
+        assert ruleset.cut() == whole.cut()
+        for name in farms:
+            assert ruleset.parts[Side(name, 4)].weights == whole.parts[Side(name, 4)].weights
+            assert ruleset.parts[Side(name, 4)].shares == whole.parts[Side(name, 4)].shares
+            assert ruleset.exact_turn(name) == whole.exact_turn(name)
+    assert reweigh(ruleset, weights) is ruleset
+
+
+def test_other_roles_alone_make_what_a_compilation_makes():
+    backends = {**WEB["backends"], "c": {"address": "10.30.0.13", "state": "drain"}}
+    farms = {name: {**WEB, "addresses": [f"10.20.1.{n}"], "backends": backends} for n, name in enumerate("xy", 1)}
+    weights = {name: {"a": 1, "b": 0, "c": 0} for name in farms}
+    roles = {name: {"a": "active", "b": "standby", "c": "draining"} for name in farms}
+    ruleset = compiled(farms, weights, roles=roles)
+    assert reweigh(ruleset, weights, roles) is ruleset
+    assert not ruleset.failed()
+    roles |= {"x": {"a": "active", "b": "failed", "c": "drained"}}
+    other = reweigh(ruleset, {"x": weights["x"]}, {"x": roles["x"]})
+    assert other.parts == compiled(farms, weights, previous=ruleset, roles=roles).parts
+    assert {other.marks()[mark] for mark in other.failed()} == {("x", "b"), ("x", "c")}
+    assert {other.marks()[mark] for mark in other.cut()} == {("x", "c")}
+    assert delta(ruleset, other) == [], "the kernel holds the same"
+
+
+def test_without_any_weight_the_sorry_server_takes_over_and_gives_back():
+    farms = {"web": {**WEB, "sorry_server": {"address": "10.30.0.99"}}}
+    up = compiled(farms)
+    down = reweigh(up, {"web": {"a": 0, "b": 0}})
+    assert down.parts == compiled(farms, {"web": {}}, previous=up).parts
+    assert down.share("web", "!4") == 1
+    again = reweigh(down, {"web": {"a": 1, "b": 1}})
+    assert merged(again) == merged(up)
+    assert again.failed() == up.failed()
+
+
+def test_other_weights_find_no_turn_that_a_farm_has_already():
+    farms = {f"f{n}": {**WEB, "addresses": [f"10.20.1.{n}"]} for n in range(1, 13)}
+    ruleset = compiled(farms)
+    for name in farms:
+        ruleset = reweigh(ruleset, {name: {"a": 1023, "b": 1}})
+    pickers = [part.numbers.picker for part in ruleset.parts.values()]
+    assert [picker.kind for picker in pickers] == ["turn"] * 10 + ["random"] * 2
+    assert len(set(pickers)) == 11
 
 
 def test_what_the_kernel_holds_is_understood_again():
@@ -374,7 +439,7 @@ def test_what_the_kernel_holds_is_understood_again():
                  {"concat": ["10.30.0.12", 8080]}]]}},
         ]
     }  # fmt: skip
-    (found,) = readback.held(json.loads(json.dumps(listing)))
+    (found,) = held(json.loads(json.dumps(listing)))
     assert (found.key, found.element, found.packets) == ("2", ("10.30.0.12 . 8080", "web/b"), 3)
     assert readback.comment(listing) == "x"
 
@@ -382,7 +447,7 @@ def test_what_the_kernel_holds_is_understood_again():
 @pytest.mark.parametrize("protocol", ["tcp", 6, "6"])
 def test_protocols_are_understood_as_name_and_number(protocol):
     item = [{"concat": ["fd00::1", protocol, 80]}, 7]
-    (found,) = readback.held({"nftables": [{"map": {"elem": [item]}}]})
+    (found,) = held({"nftables": [{"map": {"elem": [item]}}]})
     assert found.key == "fd00::1 . tcp . 80"
 
 
@@ -407,9 +472,11 @@ def test_elements_of_another_software_are_not_adopted(elements):
 def test_a_refusal_names_the_farm_and_field_of_the_line_that_nft_points_at():
     commands = delta(compiled({}), compiled({"web": WEB}))
     line = next(n for n, command in enumerate(commands, 1) if command.set_name == "backends4")
-    refusal = _refusal(f"/proc/self/fd/4:{line}:38-42: Error: Could not process rule: File exists\nadd ...\n", commands)
+    refusal = _refusal(
+        f"/proc/self/fd/4:{line}:38-42: Error: Could not process rule: File exists\nadd ...\n", commands, 0
+    )
     assert (refusal.farm, refusal.field, refusal.message) == ("web", "backends", "Could not process rule: File exists")
-    other = _refusal("netlink: Error: cache initialization failed: Operation not permitted\n", commands)
+    other = _refusal("netlink: Error: cache initialization failed: Operation not permitted\n", commands, 0)
     assert other.farm is None
     assert "not permitted" in other.message
     assert text(commands).splitlines()[line - 1] == commands[line - 1].text
