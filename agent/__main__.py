@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python3 -m agent`: the command line, and `serve`, which is the agent itself."""
 
+import gc
 import os
 import sys
 
@@ -8,6 +9,9 @@ from agent.cli import main
 
 
 def _serve() -> int:
+    # A large document is hundreds of thousands of objects that all stay: with the usual thresholds a third of the time
+    # that it takes to read one goes into looking for cycles among them.
+    gc.set_threshold(50_000, 50, 100)
     # aiohttp reads the certificates of all the world's authorities when it is imported, which is a tenth of the
     # start. The agent is a client of nobody.
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)

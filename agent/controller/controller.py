@@ -2,33 +2,31 @@
 """Commits documents, and keeps the kernel, the links and the checks as the document in force says."""
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
 from typing import Any, Self, TypeVar
 
 from agent.access import Access
+from agent.controller import kept, remembered
 from agent.controller.host import UNDONE, Host
-from agent.controller.observe import Held, Observer, all_health
+from agent.controller.observe import Held, Observer
 from agent.controller.opening import UNUSABLE, first_configuration, last_good
+from agent.controller.plan import Plan, kernel_fault, plan_after, plan_for
 from agent.controller.tracing import Tracing
-from agent.dataplane import Assignment, Client, Clients, Kernel, KernelRefused, Ruleset, compile_ruleset, script
-from agent.health import Checker, Target, Verdict, targets
-from agent.model import Configuration, Fault, Invalid, digest, pointer
-from agent.model.answers import ClientList, ClientNow, Preview
+from agent.dataplane import Assignment, Clients, Kernel, KernelRefused, Ruleset, script
+from agent.health import Checker, Target, Verdict, askers, targets
+from agent.model import Configuration, Invalid, Writer
+from agent.model.answers import ClientList, Preview
 from agent.model.state import StateNow, SystemNow, Trouble
 from agent.model.trace import Trace, TraceRequest
 from agent.model.types import Network
-from agent.scheduling import Times, roles, weights
+from agent.scheduling import Times
 from agent.snapshots import Conflict, Snapshot, Store, StoreError
-from agent.storage import write_atomically
 from agent.system import credentials, facts, networkd
 from agent.system.credentials import Provisioning
-from agent.system.links import near, own_addresses
 from agent.system.tuning import KernelSettings
 
 _log = logging.getLogger(__name__)
@@ -68,6 +66,7 @@ class Controller:
         self._provisioning = provisioning
         self._settings = settings or KernelSettings()
         self._checker = Checker(self._health_changed)
+        self._writer = Writer()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -79,6 +78,10 @@ class Controller:
         self._adopted: Assignment | None = None
         self._ruleset: Ruleset | None = None
         self._times = self._times_kept = Times()
+        self._askers: dict[Target, list[str]] = {}
+        # What the next wake is for: the farms that ask these, or everything.
+        self._turned: set[Target] = set()
+        self._all = False
         self._opening: list[Trouble] = []
         self._converging: list[Trouble] = []
         self._observer = Observer(kernel, host, self._checker)
@@ -128,13 +131,13 @@ class Controller:
         )
         self._opening = list(self._provisioning.troubles)
         self._config, self._in_force = self._open_configuration(recovery.in_force)
-        self._checker.restore(_read_json(self._health_file))
-        self._times = Times.restored(_read_json(self._times_file))
+        self._checker.restore(kept.read(self._health_file))
+        self._times = Times.restored(kept.read(self._times_file))
         self._checker.update(targets(self._config))
         self._adopted = await self._run(self._adopt)
         async with self._lock:
             await self._converge()
-        self._host.watch(self._wake.set)
+        self._host.watch(self._wake_for_all)
         self._keeper = asyncio.create_task(self._keep(), name="keep")
 
     async def stop(self) -> None:
@@ -163,15 +166,16 @@ class Controller:
             current = self._in_force
             if parent is not None and (current is None or current.number != parent):
                 raise Conflict(current.number if current else None)
-            if current is not None and await self._run(digest, config) == current.digest:
+            document = await self._run(self._writer.canonical, config)
+            if current is not None and document == current.document:
                 return current
-            await self._run(self._verify, config)
+            plan = await self._run(self._verify, config)
             snapshot = await self._run(
-                lambda: self.store.prepare(config, author=author, comment=comment, parent=parent)
+                lambda: self.store.prepare(config, author=author, comment=comment, parent=parent, document=document)
             )
             known, times = self._checker.export(), self._times
             try:
-                await self._put(config)
+                await self._put(config, plan)
                 confirmed = await self._run(self.store.confirm, snapshot.number)
             except Exception as error:
                 # Whatever it is, the document from before must be in force again.
@@ -200,7 +204,7 @@ class Controller:
         """What the kernel would hold for `config`. Raises Invalid, also for what the kernel refuses."""
 
         def look() -> Preview:
-            ruleset = self._verify(config)
+            ruleset = self._verify(config).ruleset
             return Preview(script=script(ruleset), difference=self._kernel.difference(ruleset))
 
         async with self._lock:
@@ -234,27 +238,13 @@ class Controller:
 
         Raises OSError when the kernel does not tell.
         """
-        found = await asyncio.to_thread(self._remembered, farm, network, backend)
-        listed = [
-            ClientNow(client=_client(each), port=each.port, backend=each.backend, expires_s=each.expires)
-            for each in found[:limit]
-        ]
-        return ClientList(clients=listed, total=len(found))
+        found = await asyncio.to_thread(remembered.find, self._clients, self._ruleset, farm, network, backend)
+        return remembered.answer(found, limit)
 
     async def forget_clients(self, farm: str, network: Network | None = None, backend: str | None = None) -> int:
         """Forget those clients; how many there were. Their open connections stay. Raises OSError."""
-        found = await asyncio.to_thread(self._remembered, farm, network, backend)
+        found = await asyncio.to_thread(remembered.find, self._clients, self._ruleset, farm, network, backend)
         return await asyncio.to_thread(self._clients.forget, found)
-
-    def _remembered(self, farm: str, network: Network | None, backend: str | None) -> list[Client]:
-        ruleset = self._ruleset
-        found = self._clients.remembered(ruleset, farm) if ruleset else []
-        return [
-            each
-            for each in found
-            if backend in (None, each.backend)
-            and (network is None or (each.network.version == network.version and each.network.overlaps(network)))
-        ]
 
     def troubles(self) -> list[Trouble]:
         """What is wrong with the appliance and needs a person. Waits for the stores; call it in a thread."""
@@ -286,30 +276,21 @@ class Controller:
             _log.error("the first snapshot could not be kept: %s", error)
         return config, None
 
-    def _verify(self, config: Configuration) -> Ruleset:
+    def _verify(self, config: Configuration) -> Plan:
         """Whether the links' networks and the kernel would take `config`; changes nothing. Raises Invalid."""
         found = list(self._host.misplaced(config))
         if found:
             raise Invalid(found)
-        ruleset, _ = self._compile(config)
+        plan = self._plan(config)
         try:
-            self._kernel.check(ruleset)
+            self._kernel.check(plan.ruleset)
         except KernelRefused as refused:
-            raise Invalid([_kernel_fault(refused)]) from refused
-        return ruleset
+            raise Invalid([kernel_fault(refused)]) from refused
+        return plan
 
-    def _compile(self, config: Configuration) -> tuple[Ruleset, Times]:
+    def _plan(self, config: Configuration) -> Plan:
         """What the kernel is to hold for `config` now, and since when what is."""
-        now, health = monotonic(), all_health(config, self._checker)
-        times = self._times.after(config, health, now)
-        farms = {name: config.farms[name] for name in health}
-        known = {name: roles(farm, health[name], times.drained(name, farm, now)) for name, farm in farms.items()}
-        effective = {name: weights(farm, known[name], times.steps(name, farm, now)) for name, farm in farms.items()}
-        links = self._host.links()
-        previous = self._ruleset or self._adopted
-        return compile_ruleset(
-            config, effective, own_addresses(links), previous=previous, roles=known, near=near(links)
-        ), times
+        return plan_for(config, self._checker, self._times, self._host.links(), self._ruleset or self._adopted)
 
     def _adopt(self) -> Assignment | None:
         try:
@@ -318,24 +299,28 @@ class Controller:
             _log.warning("what the kernel holds cannot be adopted: %s", error)
             return None
 
-    async def _put(self, config: Configuration) -> None:
-        """Make the kernel, the links and the checks as `config` says; what cannot be is told. Raises KernelRefused."""
+    async def _put(self, config: Configuration, plan: Plan | None = None) -> None:
+        """Make the kernel, the links and the checks as `config` says; what cannot be is told. Raises KernelRefused.
+
+        `plan` is what was just made for `config`; what has changed since then wakes the keeper.
+        """
         self._converging = []
-        self._checker.update(targets(config))
-        self._ruleset = await self._run(self._load, config)
-        self._wake_in(self._times.wait(config, monotonic()))
+        self._askers = askers(config)
+        self._checker.update(set(self._askers))
+        if plan is None:
+            plan = await self._run(self._plan, config)
+        await self._load(plan)
+        self._wake_in(plan.due(config))
         self._converging = await self._host.configure(config)
         if any(trouble.code in UNDONE for trouble in self._converging):
             self._try_again()
 
-    def _load(self, config: Configuration) -> Ruleset:
-        ruleset, times = self._compile(config)
-        self._kernel.apply(ruleset)
-        self._times = times
-        if times != self._times_kept:
-            self._keep_json(self._times_file, times.export())
-            self._times_kept = times
-        return ruleset
+    async def _load(self, plan: Plan) -> None:
+        await self._run(self._kernel.apply, plan.ruleset)
+        self._ruleset, self._times = plan.ruleset, plan.times
+        if plan.times != self._times_kept:
+            await self._run(kept.write, self._times_file, plan.times.export())
+            self._times_kept = plan.times
 
     async def _converge(self) -> None:
         """Make the world as the document in force says; what fails is a trouble, and is tried again."""
@@ -357,12 +342,13 @@ class Controller:
         """Converge again when something is due by then; None: nothing is."""
         if self._due is not None:
             self._due.cancel()
-        self._due = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        self._due = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._wake_for_all)
 
     def _try_again(self) -> None:
+        self._all = True
         if self._again is not None:
             self._again.cancel()
-        self._again = asyncio.get_running_loop().call_later(RETRY, self._wake.set)
+        self._again = asyncio.get_running_loop().call_later(RETRY, self._wake_for_all)
 
     async def _keep(self) -> None:
         """Converge whenever something changed."""
@@ -370,40 +356,44 @@ class Controller:
             await self._wake.wait()
             self._wake.clear()
             async with self._lock:
-                await self._converge()
+                everything, self._all = self._all, False
+                if everything or not await self._follow():
+                    await self._converge()
             await self._keep_health()
+
+    async def _follow(self) -> bool:
+        """Follow the verdicts that changed, at the cost of their farms only; False where that is not enough."""
+        turned = set(self._turned)
+        self._turned.clear()
+        if self._ruleset is None:
+            return False
+        try:
+            names = {name for target in turned for name in self._askers.get(target, ())}
+            farms = {name: self._config.farms[name] for name in names}
+            plan = await self._run(plan_after, self._ruleset, farms, self._checker, self._times)
+            await self._load(plan)
+        except Exception as error:  # noqa: BLE001 as in _converge, which tries again, and tells
+            _log.warning("the verdicts cannot be followed farm by farm: %r", error)
+            return False
+        due = plan.due(self._config)
+        # A timer that is due already must not be lost: by now its moment is past, and `due` does not know it any more.
+        if due is not None and (self._due is None or asyncio.get_running_loop().time() + due < self._due.when()):
+            self._wake_in(due)
+        return True
+
+    def _wake_for_all(self) -> None:
+        self._all = True
+        self._wake.set()
 
     def _health_changed(self, target: Target, verdict: Verdict) -> None:
         _log.info(
             "%s %s port %s is %s: %s", target.check.type, target.address, target.port, verdict.health, verdict.reason
         )
+        self._turned.add(target)
         self._wake.set()
 
     async def _keep_health(self) -> None:
-        await self._run(self._keep_json, self._health_file, self._checker.export())
-
-    def _keep_json(self, path: Path, content: Any) -> None:
-        try:
-            write_atomically(path, json.dumps(content).encode())
-        except StoreError as error:
-            _log.warning("what is known of backends could not be kept: %s", error)
+        await self._run(kept.write, self._health_file, self._checker.export())
 
     async def _run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, lambda: function(*arguments))
-
-
-def _client(client: Client) -> str:
-    network = client.network
-    return str(network if network.num_addresses > 1 else network.network_address)
-
-
-def _kernel_fault(refused: KernelRefused) -> Fault:
-    where = pointer("farms", refused.farm, *([refused.field] if refused.field else [])) if refused.farm else ""
-    return Fault(where, f"the kernel refuses it: {refused.message}")
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None

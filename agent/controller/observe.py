@@ -51,9 +51,9 @@ def health_of(verdicts: Mapping[str, Verdict]) -> dict[str, Health]:
     return {backend: verdict.health for backend, verdict in verdicts.items()}
 
 
-def all_health(config: Configuration, checker: Checker) -> dict[str, dict[str, Health]]:
-    """The health of each backend of each enabled farm."""
-    return {name: health_of(verdicts_on(farm, checker)) for name, farm in config.farms.items() if farm.enabled}
+def all_health(farms: Mapping[str, Farm], checker: Checker) -> dict[str, dict[str, Health]]:
+    """The health of each backend of each of `farms` that is enabled."""
+    return {name: health_of(verdicts_on(farm, checker)) for name, farm in farms.items() if farm.enabled}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from agent.health.checker import Checker
 from agent.health.probe import CheckFailed, CheckNotMade, Probe
 from agent.health.rise_fall import RiseFall
 from agent.health.table import PROBES
-from agent.health.target import Target, target_of, targets
+from agent.health.target import Target, askers, target_of, targets
 from agent.health.verdict import DISABLED, NO_CHECK, Verdict, combine
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "RiseFall",
     "Target",
     "Verdict",
+    "askers",
     "combine",
     "target_of",
     "targets",

@@ -52,16 +52,21 @@ def target_of(farm: Farm, backend: Backend, check: TcpCheck) -> Target:
     return Target(backend.address, farm.target_port(backend, check), check)
 
 
-def targets(config: Configuration) -> set[Target]:
-    """Everything that the farms of a document ask.
+def askers(config: Configuration) -> dict[Target, list[str]]:
+    """Everything that the farms of a document ask, with the farms that do.
 
     A farm that is not enabled asks nothing, a disabled backend is not asked; one that drains is.
     """
-    return {
-        target_of(farm, backend, check)
-        for farm in config.farms.values()
-        if farm.enabled
-        for backend in farm.backends.values()
-        if backend.state != "disabled"
-        for check in farm.checks
-    }
+    result: dict[Target, list[str]] = {}
+    for name, farm in config.farms.items():
+        if farm.enabled:
+            asked = [backend for backend in farm.backends.values() if backend.state != "disabled"]
+            for check in farm.checks:
+                for backend in asked:
+                    result.setdefault(target_of(farm, backend, check), []).append(name)
+    return result
+
+
+def targets(config: Configuration) -> set[Target]:
+    """The keys of `askers`."""
+    return set(askers(config))

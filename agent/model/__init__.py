@@ -14,7 +14,7 @@ from agent.model.document import (
 )
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import MANAGEMENT_PORT, unreachable
-from agent.model.text import MAX_BYTES, Change, canonical, conform, difference, digest, load, parse, validate
+from agent.model.text import MAX_BYTES, Change, Writer, canonical, conform, difference, digest, load, parse, validate
 from agent.model.types import PortRange
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "SorryServer",
     "System",
     "TcpCheck",
+    "Writer",
     "canonical",
     "conform",
     "difference",

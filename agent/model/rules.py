@@ -192,8 +192,10 @@ def _backends(config: Configuration) -> Iterator[Fault]:
     for name, farm in config.farms.items():
         seen: dict[tuple[Address, int | None], str] = {}
         for backend_name, backend in sorted(farm.backends.items()):
-            where = pointer("farms", name, "backends", backend_name, "address")
             other = seen.setdefault((backend.address, backend.port), backend_name)
+            if other == backend_name and backend.address not in virtual:
+                continue  # the path of each of 100 000 backends is half the time of all rules
+            where = pointer("farms", name, "backends", backend_name, "address")
             if other != backend_name:
                 yield Fault(where, f"is the same server and port as backend {other}; remove one, or change its port")
             if backend.address in virtual:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from agent.model.document import Configuration
+from agent.model.document import Configuration, Farm
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import faults as rule_faults
 
@@ -77,7 +77,29 @@ def conform(model: type[M], content: object) -> M:
 
 def canonical(config: Configuration) -> bytes:
     """The one byte sequence of a document: every field, keys sorted, no spaces. Equal documents give equal bytes."""
-    return json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
+    return _plain(config.model_dump(mode="json")).encode()
+
+
+class Writer:
+    """Writes canonical forms one after another; a farm that is the same object as the last time costs nothing."""
+
+    def __init__(self) -> None:
+        self._farms: dict[str, tuple[Farm, str]] = {}
+
+    def canonical(self, config: Configuration) -> bytes:
+        """The same as the function `canonical`."""
+        farms = {}
+        for name, farm in sorted(config.farms.items()):
+            known = self._farms.get(name)
+            farms[name] = known if known and known[0] is farm else (farm, _plain(farm.model_dump(mode="json")))
+        self._farms = farms
+        members = {name: _plain(value) for name, value in config.model_dump(mode="json", exclude={"farms"}).items()}
+        members["farms"] = "{" + ",".join([f"{_plain(name)}:{text}" for name, (_, text) in farms.items()]) + "}"
+        return ("{" + ",".join(f"{_plain(name)}:{members[name]}" for name in sorted(members)) + "}").encode()
+
+
+def _plain(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def digest(config: Configuration) -> str:

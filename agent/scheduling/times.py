@@ -36,15 +36,15 @@ class Times:
     failed: frozenset[Server] = frozenset()
     """Those that will start slowly when they come back."""
 
-    def after(self, config: Configuration, health: Mapping[str, Mapping[str, Health]], now: float) -> Self:
-        """What holds with `config` and this health (by farm and backend) from `now` on.
+    def after(self, farms: Mapping[str, Farm], health: Mapping[str, Mapping[str, Health]], now: float) -> Self:
+        """What holds with these farms of a document and this health (by farm and backend) from `now` on.
 
         What began before goes on, what is over is forgotten.
         """
         draining: dict[Server, float] = {}
         returned: dict[Server, float] = {}
         failed: set[Server] = set()
-        for farm_name, name, farm, backend in _timed(config):
+        for farm_name, name, farm, backend in _timed(farms):
             server = _server(farm_name, name, backend)
             # What began later than now began by the clock of an earlier start of the machine.
             if backend.state == "drain":
@@ -59,6 +59,14 @@ class Times:
                 if now - begun < farm.slow_start:
                     returned[server] = begun
         return type(self)(draining, returned, frozenset(failed))
+
+    def after_some(self, farms: Mapping[str, Farm], health: Mapping[str, Mapping[str, Health]], now: float) -> Self:
+        """As `after`, but of the farms that are not among `farms` everything stays."""
+        changed = self.after(farms, health, now)
+        draining = {server: begun for server, begun in self.draining.items() if server[0] not in farms}
+        returned = {server: begun for server, begun in self.returned.items() if server[0] not in farms}
+        failed = frozenset(server for server in self.failed if server[0] not in farms)
+        return type(self)({**draining, **changed.draining}, {**returned, **changed.returned}, failed | changed.failed)
 
     def drain_left(self, farm_name: str, farm: Farm, name: str, now: float) -> float | None:
         """Seconds until what backend `name` has left is cut; 0 or less when it was; None without a deadline."""
@@ -113,9 +121,9 @@ class Times:
         return cls(_entries(content, "draining"), _entries(content, "returned"), frozenset(_entries(content, "failed")))
 
 
-def _timed(config: Configuration) -> Iterator[tuple[str, str, Farm, Backend]]:
+def _timed(farms: Mapping[str, Farm]) -> Iterator[tuple[str, str, Farm, Backend]]:
     """The backends of enabled farms that may have to do with time: of thousands, few."""
-    for farm_name, farm in config.farms.items():
+    for farm_name, farm in farms.items():
         if farm.enabled:
             for name, backend in farm.backends.items():
                 if farm.slow_start is not None or backend.state == "drain":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The store of snapshots: one SQLite database, and a checked copy of the last one that came into force."""
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from agent.model import Configuration, canonical, digest
+from agent.model import Configuration, canonical
 from agent.model.state import Trouble
 from agent.snapshots import last_good, rows
 from agent.snapshots.opening import Opened, open_store
@@ -124,9 +125,18 @@ class Store:
                 self._copy(self._in_force)
             return Recovery(self._in_force, pending)
 
-    def prepare(self, config: Configuration, *, author: str, comment: str = "", parent: int | None = None) -> Snapshot:
+    def prepare(
+        self,
+        config: Configuration,
+        *,
+        author: str,
+        comment: str = "",
+        parent: int | None = None,
+        document: bytes | None = None,
+    ) -> Snapshot:
         """Write a snapshot that waits for `confirm` or `abandon`.
 
+        `document` is the canonical form of `config`, where the caller has it already.
         `parent`: the snapshot that was edited; None: whatever is in force. Raises Conflict if another is in force,
         Pending, StoreError. `author` and `comment` lose control characters and what is longer than MAX_*.
         """
@@ -138,11 +148,11 @@ class Store:
             waiting = self._waiting()
             if waiting is not None:
                 raise Pending(waiting)
-            document = canonical(config)
+            document = canonical(config) if document is None else document
             entry = Entry(
                 number=0,
                 parent=in_force,
-                digest=digest(config),
+                digest=hashlib.sha256(document).hexdigest(),
                 author=plain(author, MAX_AUTHOR),
                 comment=plain(comment, MAX_COMMENT),
                 time=self._clock().astimezone(UTC),

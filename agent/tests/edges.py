@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class KernelEdge(Kernel):
         self.refuse = set(refuse)
         self.earlier: Assignment | None = None
         self.holds: Ruleset | None = None
+        self.tell: Callable[[], None] = lambda: None
+        """Called after every change, in the thread that made it."""
 
     def adopt(self) -> Assignment | None:
         return self.earlier
@@ -50,6 +53,7 @@ class KernelEdge(Kernel):
             self.refuse.discard("apply")
             raise KernelRefused("Cannot allocate memory")
         self.holds = ruleset
+        self.tell()
 
     def counters(self) -> dict[tuple[str, str], Counters]:
         return {who: Counters(new=7, bytes_in=700, bytes_out=7000) for who in self._names()}
@@ -75,7 +79,7 @@ class HostEdge(Host):
         return [LINK]
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until a condition holds; asked after each time that the controller converged."""
+        """Wait until a condition holds; asked after each change of the kernel or the host."""
         async with asyncio.timeout(10):
             while not holds():
                 self.moved.clear()
@@ -88,6 +92,10 @@ class HostEdge(Host):
         self.configured.append(config)
         self.moved.set()
         return self.troubles
+
+    def told(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Something else changed; from any thread."""
+        loop.call_soon_threadsafe(self.moved.set)
 
     def watch(self, changed: object) -> None:
         pass
@@ -116,12 +124,14 @@ def controller(
     provisioning: Provisioning | None = None,
 ) -> Controller:
     """A controller with real stores in `data`."""
+    kernel, host = kernel or KernelEdge(), host or HostEdge()
+    kernel.tell = partial(host.told, asyncio.get_running_loop())
     return Controller(
         store=Store.open(data, software="test"),
         access=Access.open(data),
-        kernel=kernel or KernelEdge(),
+        kernel=kernel,
         clients=ClientsEdge(),
-        host=host or HostEdge(),
+        host=host,
         run_directory=data,
         provisioning=provisioning or Provisioning(),
     )

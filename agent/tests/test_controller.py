@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+import asyncio
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.controller import ApplyFailed, Controller
-from agent.dataplane import Ruleset
+from agent.dataplane import KernelRefused, Ruleset
 from agent.dataplane.assignment import Side
 from agent.model import Configuration, Invalid, canonical, parse, validate
 from agent.model.state import Trouble
@@ -190,6 +193,72 @@ async def test_a_fallen_backend_gets_nothing_and_comes_back(world: World, closed
     await world.host.until(lambda: world.kernel.holds.share("web", "a") == 1)
     assert (await world.controller.state()).farms["web"].status == "up"
     assert json.loads((world.data / "health.json").read_bytes())
+
+
+async def test_a_verdict_changes_the_farms_that_ask_for_it_and_nothing_else(
+    world: World, closed: socket.socket
+) -> None:
+    host, port = closed.getsockname()
+    check = {"interval": 0.1, "timeout": 0.1, "rise": 1, "fall": 1, "port": port}
+    farm = {"ports": [80], "checks": [check], "backends": {"a": {"address": host}}}
+    farms = {f"f{n}": {**farm, "addresses": [f"192.0.2.{n}"]} for n in (10, 11)}
+    farms["quiet"] = {**farm, "addresses": ["192.0.2.12"], "checks": []}
+    await world.controller.commit(validate({"farms": farms}), author="admin")
+    first, configured = world.kernel.holds, len(world.host.configured)
+    await world.host.until(
+        lambda: not world.kernel.holds.share("f10", "a") and not world.kernel.holds.share("f11", "a")
+    )
+    assert world.kernel.holds.parts[Side("quiet", 4)] is first.parts[Side("quiet", 4)]
+    assert world.kernel.holds.common is first.common
+    assert len(world.host.configured) == configured
+
+
+@pytest.mark.parametrize("error", [KernelRefused("no memory"), KeyError("a fault of ours")], ids=["refused", "fault"])
+async def test_a_verdict_that_cannot_be_followed_makes_everything_converge(
+    world: World, closed: socket.socket, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    host, port = closed.getsockname()
+    check = {"interval": 0.1, "timeout": 0.1, "rise": 1, "fall": 1, "port": port}
+    monkeypatch.setattr("agent.controller.controller.plan_after", fails)
+    await world.controller.commit(document(checks=[check], backends={"a": {"address": host}}), author="admin")
+    configured = len(world.host.configured)
+    await world.host.until(lambda: len(world.host.configured) > configured)
+    assert world.kernel.holds.share("web", "a") == 0
+    assert (await world.controller.state()).troubles == []
+
+
+async def test_a_verdict_that_comes_during_a_commit_is_not_lost(world: World, closed: socket.socket) -> None:
+    host, port = closed.getsockname()
+    check = {"interval": 0.1, "timeout": 0.1, "rise": 1, "fall": 1, "port": port}
+    backends = {"a": {"address": host, "port": port}}
+    await world.controller.commit(document(checks=[check], backends=backends), author="admin")
+    await world.host.until(lambda: world.kernel.holds.share("web", "a") == 0)
+    compiled, well = threading.Event(), threading.Event()
+    turned = asyncio.Event()
+    follow = world.controller._checker._on_change
+
+    def on_change(*arguments: Any) -> None:
+        follow(*arguments)
+        turned.set()
+
+    def check_of_the_kernel(_ruleset: Ruleset) -> None:
+        compiled.set()
+        assert well.wait(10)
+
+    world.controller._checker._on_change = on_change
+    world.kernel.check = check_of_the_kernel
+    commit = asyncio.create_task(
+        world.controller.commit(document("192.0.2.11", checks=[check], backends=backends), author="admin")
+    )
+    assert await asyncio.to_thread(compiled.wait, 10)
+    closed.listen()
+    await turned.wait()
+    well.set()
+    await commit
+    await world.host.until(lambda: world.kernel.holds.share("web", "a") == 1)
 
 
 async def test_state_tells_counters_shares_and_totals(world: World) -> None:

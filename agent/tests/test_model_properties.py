@@ -9,7 +9,7 @@ import random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.model import Configuration, Invalid, canonical, difference, digest, parse, pointer, validate
+from agent.model import Configuration, Invalid, Writer, canonical, difference, digest, parse, pointer, validate
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 ports = st.integers(1, 65535)
@@ -102,6 +102,10 @@ def test_text_and_back(content):
     assert parse(json.dumps(content)) == config
     assert canonical(parse(canonical(config))) == canonical(config)
     assert validate(json.loads(canonical(config))) == config
+    writer = Writer()
+    less = config.model_copy(update={"farms": dict(list(config.farms.items())[1:])})
+    for each in (config, less, Configuration(), config, validate(json.loads(canonical(config)))):
+        assert writer.canonical(each) == canonical(each)
     assert digest(config) == hashlib.sha256(canonical(config)).hexdigest()
 
 

@@ -12,7 +12,7 @@ from agent.scheduling import STEPS, Times, roles, weights
 def after(times, config, now, **health):
     """What holds from now on; backends are healthy unless it is said otherwise."""
     found = {name: health.get(name, "healthy") for name in config.farms["web"].backends}
-    return times.after(config, {"web": found} if config.farms["web"].enabled else {}, now)
+    return times.after(config.farms, {"web": found} if config.farms["web"].enabled else {}, now)
 
 
 def document(timeout=60, enabled=True, slow=None, **states):
@@ -55,6 +55,20 @@ def test_the_next_thing_is_what_is_waited_for():
     config = document(a="drain", b="drain")
     assert [both.wait(config, now) for now in (20, 59, 60, 80)] == [40, 1, 20, None]
     assert drained(both, config, 60) == {"a"}
+
+
+def test_what_changes_in_some_farms_leaves_the_others():
+    web = document(slow=10, a="enabled", b="drain", c="enabled").farms["web"]
+    farms = {"web": web, "other": web}
+    health = {name: {"a": "unhealthy", "c": "unhealthy"} for name in farms}
+    fallen = Times().after(farms, health, 0)
+    back = {"a": "healthy", "c": "unhealthy"}
+    some = fallen.after_some({"web": web}, {"web": back}, 5)
+    assert some == fallen.after(farms, {**health, "web": back}, 5)
+    assert {server[:2] for server in some.returned} == {("web", "a")}
+    assert {server[:2] for server in some.failed} == {("web", "c"), ("other", "a"), ("other", "c")}
+    over = some.after_some({"web": document().farms["web"]}, {}, 6)
+    assert {server[0] for server in (*over.draining, *over.returned, *over.failed)} == {"other"}
 
 
 def test_without_a_deadline_nothing_is_due_but_one_that_is_set_later_counts_from_the_begin():

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From the document, the checks and the clock to what the kernel is to hold; and back, where it does not take it."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from time import monotonic
+
+from agent.controller.observe import all_health
+from agent.dataplane import Assignment, KernelRefused, Ruleset, compile_ruleset, reweigh
+from agent.health import Checker
+from agent.model import Configuration, Farm, Fault, pointer
+from agent.model.state import Health, Role
+from agent.scheduling import Times, roles, weights
+from agent.system.links import SystemLink, near, own_addresses
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the kernel is to hold and since when what is, as they were at `moment` by the monotonic clock."""
+
+    ruleset: Ruleset
+    times: Times
+    moment: float
+
+    def due(self, config: Configuration) -> float | None:
+        """Seconds from now until the clock alone asks for another plan; negative: it does already; None: never.
+
+        Counted from `moment`, so that what came due since then is not missed.
+        """
+        wait = self.times.wait(config, self.moment)
+        return None if wait is None else self.moment + wait - monotonic()
+
+
+def plan_for(
+    config: Configuration,
+    checker: Checker,
+    times: Times,
+    links: Collection[SystemLink],
+    previous: Ruleset | Assignment | None,
+) -> Plan:
+    """The plan for a document. `times` are those of the plan before; `previous` is as in compile_ruleset."""
+    now, health = monotonic(), all_health(config.farms, checker)
+    times = times.after(config.farms, health, now)
+    effective, known = _decided(config.farms, health, times, now)
+    own = own_addresses(links)
+    return Plan(compile_ruleset(config, effective, own, previous, known, near=near(links)), times, now)
+
+
+def plan_after(ruleset: Ruleset, farms: Mapping[str, Farm], checker: Checker, times: Times) -> Plan:
+    """The plan where nothing but verdicts on backends of `farms` changed since `ruleset`; what it costs is theirs."""
+    now, health = monotonic(), all_health(farms, checker)
+    times = times.after_some(farms, health, now)
+    effective, known = _decided(farms, health, times, now)
+    return Plan(reweigh(ruleset, effective, known), times, now)
+
+
+def kernel_fault(refused: KernelRefused) -> Fault:
+    """What the kernel refuses, as a fault of the document."""
+    where = pointer("farms", refused.farm, *([refused.field] if refused.field else [])) if refused.farm else ""
+    return Fault(where, f"the kernel refuses it: {refused.message}")
+
+
+def _decided(
+    farms: Mapping[str, Farm], health: Mapping[str, Mapping[str, Health]], times: Times, now: float
+) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, Role]]]:
+    """Effective weights and roles of the farms whose health is told."""
+    known = {name: roles(farms[name], each, times.drained(name, farms[name], now)) for name, each in health.items()}
+    effective = {name: weights(farms[name], each, times.steps(name, farms[name], now)) for name, each in known.items()}
+    return effective, known
