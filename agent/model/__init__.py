@@ -1,17 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an administrator means: the configuration document, its rules and its faults. Pure data, no I/O."""
 
-from agent.model.document import (
-    VERSION,
-    Backend,
-    Configuration,
-    Family,
-    Farm,
-    Link,
-    SorryServer,
-    System,
-    TcpCheck,
-)
+from agent.model.document import VERSION, Configuration, Link, System
+from agent.model.farm import Backend, Family, Farm, SorryServer, TcpCheck
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import MANAGEMENT_PORT, unreachable
 from agent.model.text import MAX_BYTES, Change, Writer, canonical, conform, difference, digest, load, parse, validate

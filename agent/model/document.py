@@ -1,56 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The configuration document, version 1.
 
-Titles, descriptions, units and ranges stand here once: the API's schema, the GUI's forms and the reference in
-`docs/` are made from them.
+Titles, descriptions, units and ranges stand here and in `farm` once: the API's schema, the GUI's forms and the
+reference in `docs/` are made from them.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from agent.model.types import (
-    Address,
-    HostAddress,
-    Hostname,
-    InterfaceAddress,
-    LinkName,
-    Name,
-    NetworkAddress,
-    Port,
-    Ports,
-)
+from agent.model.farm import Farm
+from agent.model.part import Part
+from agent.model.types import Address, HostAddress, Hostname, InterfaceAddress, LinkName, Name
 
 VERSION = 1
 
-Protocol = Literal["tcp", "udp", "sctp", "all"]
-Family = Literal[4, 6]
-Forwarding = Literal["dnat", "snat"]
-Scheduler = Literal["round-robin", "weighted", "source-hash", "priority"]
-Persistence = Literal["none", "address", "address-port"]
-BackendState = Literal["enabled", "drain", "disabled"]
-WhenDown = Literal["reject", "drop"]
-OnFailure = Literal["keep", "cut"]
 
-LongSeconds = Annotated[int, Field(ge=1, le=604_800, json_schema_extra={"unit": "s"})]
-"""Up to a week."""
-Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False, json_schema_extra={"unit": "s"})]
-
-
-MAX_BACKENDS = 256
-"""Backends of a farm."""
-
-_HASH_BUCKETS = ((4, 509), (10, 2039), (20, 8191), (MAX_BACKENDS, 65521))
-
-
-class _Part(BaseModel):
-    """What all parts of the document share: unknown fields are faults, nothing is coerced, nothing changes."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class System(_Part):
+class System(Part):
     """The appliance itself."""
 
     hostname: Hostname = Field(
@@ -60,7 +27,7 @@ class System(_Part):
     )
 
 
-class Link(_Part):
+class Link(Part):
     """How a network link gets its addresses."""
 
     dhcp: bool = Field(
@@ -82,242 +49,7 @@ class Link(_Part):
     )
 
 
-class TcpCheck(_Part):
-    """A backend is well when it accepts a TCP connection in time."""
-
-    type: Literal["tcp"] = Field(default="tcp", title="Type", description="The kind of check.")
-    interval: Seconds = Field(default=5.0, title="Interval", description="Time from the start of one try to the next.")
-    timeout: Seconds = Field(default=2.0, title="Timeout", description="A try that takes longer has failed.")
-    rise: int = Field(
-        default=2,
-        ge=1,
-        le=100,
-        title="Rise",
-        description="Tries that must succeed in a row to bring a backend back.",
-    )
-    fall: int = Field(
-        default=3,
-        ge=1,
-        le=100,
-        title="Fall",
-        description="Tries that must fail in a row to take a backend out.",
-    )
-    port: Port | None = Field(
-        default=None,
-        title="Port",
-        description="The port to try; by default the backend's, else the farm's first.",
-    )
-
-
-class Backend(_Part):
-    """A server that a farm sends connections to."""
-
-    address: HostAddress = Field(title="Address", description="The server's IP address.")
-    port: Port | None = Field(
-        default=None,
-        title="Port",
-        description="The server's port; by default the port that the client asked for.",
-    )
-    weight: int = Field(
-        default=1,
-        ge=1,
-        le=256,
-        title="Weight",
-        description="Its share among the farm's backends; used by `weighted` and `source-hash`.",
-    )
-    tier: int = Field(
-        default=1,
-        ge=1,
-        le=8,
-        title="Tier",
-        description="Backends of a higher tier stand by until those below are too few.",
-    )
-    state: BackendState = Field(
-        default="enabled",
-        title="State",
-        description="`enabled` takes connections; `drain` finishes those it has and takes no new ones; "
-        "`disabled` takes nothing, is not checked, and the connections that it has are cut at once.",
-    )
-
-
-class SorryServer(_Part):
-    """A server that answers a farm's clients while no backend takes connections. It is never checked."""
-
-    address: HostAddress = Field(title="Address", description="The server's IP address.")
-    port: Port | None = Field(
-        default=None,
-        title="Port",
-        description="The server's port; by default the port that the client asked for.",
-    )
-
-
-class Farm(_Part):
-    """A balanced service: its virtual addresses, protocols and ports, and the backends that answer."""
-
-    enabled: bool = Field(
-        default=True,
-        title="Enabled",
-        description="A farm that is not enabled keeps its settings and serves nobody.",
-    )
-    addresses: list[HostAddress] = Field(
-        min_length=1,
-        max_length=64,
-        title="Virtual addresses",
-        description="The addresses that clients connect to.",
-    )
-    protocols: list[Protocol] = Field(
-        default=["tcp"],
-        min_length=1,
-        max_length=3,
-        title="Protocols",
-        description="What is balanced. `all`: everything that is sent to the virtual addresses, whatever the protocol, "
-        "pings too; then `ports` is `all`.",
-    )
-    ports: list[Ports] = Field(
-        min_length=1,
-        max_length=64,
-        title="Ports",
-        description="The ports that clients connect to: single ones, ranges such as 8000-8099, or `all`.",
-    )
-    forwarding: Forwarding = Field(
-        default="dnat",
-        title="Forwarding",
-        description="`dnat`: backends see the client's address (the appliance's, where the client is in their own "
-        "network) and answer through the appliance. `snat`: backends see the appliance's address.",
-    )
-    scheduler: Scheduler = Field(
-        default="round-robin",
-        title="Scheduler",
-        description="`round-robin`: each backend in turn. `weighted`: in turn, by weight, smoothly interleaved. "
-        "`source-hash`: the same client to the same backend, by weight; few clients move when a backend comes or goes. "
-        "`priority`: the first backend that can, by tier and name, takes all; the others stand by.",
-    )
-    hash_port: bool = Field(
-        default=False,
-        title="Hash the source port too",
-        description="With `source-hash`: a client's connections are spread, and each of them stays where it is.",
-    )
-    hash_prefix4: int = Field(
-        default=32,
-        ge=1,
-        le=32,
-        title="Hashed IPv4 prefix",
-        description="With `source-hash`: clients whose addresses begin with the same bits get the same backend.",
-        json_schema_extra={"unit": "bits"},
-    )
-    hash_prefix6: int = Field(
-        default=128,
-        ge=1,
-        le=128,
-        title="Hashed IPv6 prefix",
-        description="The same for IPv6; 64 bits are one client's network in most places.",
-        json_schema_extra={"unit": "bits"},
-    )
-    persistence: Persistence = Field(
-        default="none",
-        title="Persistence",
-        description="`none`: each connection is balanced. `address`: a client goes where it went before. "
-        "`address-port`: what comes from the same port of a client goes where it went before, which is for UDP.",
-    )
-    persistence_timeout: int = Field(
-        default=300,
-        ge=1,
-        le=604_800,
-        title="Persistence timeout",
-        description="A client is forgotten this long after its last new connection.",
-        json_schema_extra={"unit": "s"},
-    )
-    persistence_prefix4: int = Field(
-        default=32,
-        ge=1,
-        le=32,
-        title="Persistent IPv4 prefix",
-        description="Clients whose addresses begin with the same bits are remembered as one.",
-        json_schema_extra={"unit": "bits"},
-    )
-    persistence_prefix6: int = Field(
-        default=128,
-        ge=1,
-        le=128,
-        title="Persistent IPv6 prefix",
-        description="The same for IPv6; 64 bits are one client's network in most places.",
-        json_schema_extra={"unit": "bits"},
-    )
-    persistence_static: dict[NetworkAddress, Name] = Field(
-        default_factory=dict,
-        max_length=1000,
-        title="Static persistence",
-        description="Clients of these networks go to these backends, as long as those take connections.",
-    )
-    minimum_active: int = Field(
-        default=1,
-        ge=1,
-        le=256,
-        title="Minimum active",
-        description="Tiers are opened one after the other until so many backends take connections.",
-    )
-    on_failure: OnFailure = Field(
-        default="keep",
-        title="When a backend fails",
-        description="`keep`: its TCP connections are left to end by themselves; UDP flows go to others at once. "
-        "`cut`: its TCP connections are cut, too, so that clients connect anew at once.",
-    )
-    slow_start: LongSeconds | None = Field(
-        default=None,
-        title="Slow start",
-        description="A backend that was unhealthy comes back to its full weight over this time; by default at once.",
-    )
-    drain_timeout: LongSeconds | None = Field(
-        default=None,
-        title="Drain deadline",
-        description="Connections that are left so long after a drain began are cut; by default none is.",
-    )
-    when_down: WhenDown = Field(
-        default="reject",
-        title="When no backend is left",
-        description="`reject`: clients are refused at once. `drop`: they get no answer at all.",
-    )
-    sorry_server: SorryServer | None = Field(
-        default=None,
-        title="Sorry server",
-        description="Takes connections while no backend does; never checked.",
-    )
-    checks: list[TcpCheck] = Field(
-        default_factory=list,
-        max_length=8,
-        title="Checks",
-        description="A backend is well when all of them say so.",
-    )
-    backends: dict[Name, Backend] = Field(
-        default_factory=dict, max_length=MAX_BACKENDS, title="Backends", description="The servers, by name."
-    )
-
-    @field_validator("addresses", "protocols", "ports")
-    @classmethod
-    def _no_duplicates(cls, values: list[object]) -> list[object]:
-        if len(set(values)) != len(values):
-            raise PydanticCustomError("duplicate", "names the same value twice; each may stand once")
-        return values
-
-    @property
-    def families(self) -> tuple[Family, ...]:
-        """The IP families of the farm's virtual addresses, IPv4 first. Each is balanced over the backends of it."""
-        return tuple(sorted({address.version for address in self.addresses}))
-
-    def hash_buckets(self, family: Family) -> int:
-        """How many buckets `source-hash` needs for the backends of a family: a prime, with hundreds for each.
-
-        So many that taking one of n backends out of the document moves at most 1.3/n of the clients, up to 50 backends.
-        """
-        count = sum(backend.address.version == family for backend in self.backends.values())
-        return next(size for most, size in _HASH_BUCKETS if count <= most)
-
-    def target_port(self, backend: Backend, check: TcpCheck) -> int:
-        """The port that `check` tries on `backend`."""
-        return check.port or backend.port or self.ports[0].first
-
-
-class Configuration(_Part):
+class Configuration(Part):
     """Everything an administrator means; the unit that is validated, committed and rolled back."""
 
     version: Literal[1] = Field(default=1, title="Version", description="Version of the document's schema.")

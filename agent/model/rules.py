@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Rules that need more than one field: each is a function from the document to the faults it finds."""
+"""Rules that need the whole document: each is a function from it to the faults it finds."""
 
 from collections.abc import Iterable, Iterator
 
-from agent.model.document import Configuration, Farm
+from agent.model import farm_rules
+from agent.model.document import Configuration
+from agent.model.farm import Farm
 from agent.model.faults import Fault, pointer
 from agent.model.types import Address, Network, PortRange
 
@@ -24,6 +26,8 @@ def faults(config: Configuration) -> Iterator[Fault]:
     """Every fault of a document whose fields are each well-formed."""
     for rule in _RULES:
         yield from rule(config)
+    for name, farm in config.farms.items():
+        yield from farm_rules.faults(name, farm)
 
 
 def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[Fault]:
@@ -42,51 +46,6 @@ def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[
                 )
 
 
-def _families(config: Configuration) -> Iterator[Fault]:
-    for name, farm in config.farms.items():
-        served = {backend.address.version for backend in farm.backends.values()}
-        for index, address in enumerate(farm.addresses):
-            if served and address.version not in served:
-                yield Fault(
-                    pointer("farms", name, "addresses", index),
-                    f"{address} is IPv{address.version}, and no backend of the farm is; IPv4 and IPv6 are not "
-                    f"translated into each other: add an IPv{address.version} backend, or remove the address",
-                )
-        for backend_name, backend in farm.backends.items():
-            if backend.address.version not in farm.families:
-                yield Fault(
-                    pointer("farms", name, "backends", backend_name, "address"),
-                    f"{backend.address} is IPv{backend.address.version}, and no virtual address of the farm is; IPv4 "
-                    f"and IPv6 are not translated into each other: add an IPv{backend.address.version} virtual "
-                    "address, or use a backend of the farm's family",
-                )
-
-
-def _ports(config: Configuration) -> Iterator[Fault]:
-    for name, farm in config.farms.items():
-        for index, ports in enumerate(farm.ports):
-            other = next((other for other in farm.ports[:index] if ports.first in other or other.first in ports), None)
-            if other and other != ports:  # the same twice is told by the field itself
-                yield Fault(
-                    pointer("farms", name, "ports", index), f"{ports} and {other} have ports in common; write each once"
-                )
-        if "all" not in farm.protocols:
-            continue
-        if len(farm.protocols) > 1:
-            yield Fault(pointer("farms", name, "protocols"), "`all` holds the others; it stands alone")
-        if farm.ports != [PortRange.all()]:
-            yield Fault(
-                pointer("farms", name, "ports"),
-                'must be just "all" where the protocol is `all`; for single ports, name the protocols',
-            )
-        for backend_name, backend in farm.backends.items():
-            if backend.port is not None:
-                yield Fault(
-                    pointer("farms", name, "backends", backend_name, "port"),
-                    "is not possible where the protocol is `all`: not every protocol has ports; leave it out",
-                )
-
-
 def _services(farm: Farm) -> int:
     return len(farm.addresses) * len(farm.protocols) * len(farm.ports)
 
@@ -101,17 +60,8 @@ def _size(config: Configuration) -> Iterator[Fault]:
 
 
 def _hashing(config: Configuration) -> Iterator[Fault]:
-    total = 0
-    for name, farm in config.farms.items():
-        if farm.scheduler != "source-hash":
-            continue
-        if farm.hash_port and "all" in farm.protocols:
-            yield Fault(
-                pointer("farms", name, "hash_port"),
-                "is not possible where the protocol is `all`: not every protocol has ports",
-            )
-        if farm.enabled:
-            total += sum(farm.hash_buckets(family) for family in farm.families)
+    hashing = [farm for farm in config.farms.values() if farm.enabled and farm.scheduler == "source-hash"]
+    total = sum(farm.hash_buckets(family) for farm in hashing for family in farm.families)
     if total > MAX_HASH_BUCKETS:
         yield Fault(
             pointer("farms"),
@@ -121,38 +71,17 @@ def _hashing(config: Configuration) -> Iterator[Fault]:
 
 
 def _persistence(config: Configuration) -> Iterator[Fault]:
-    ways: set[tuple[object, ...]] = set()
-    for name, farm in config.farms.items():
-        if farm.persistence == "none":
-            continue
-        ways.add((farm.persistence, farm.persistence_timeout, farm.persistence_prefix4, farm.persistence_prefix6))
-        if farm.persistence == "address-port" and "all" in farm.protocols:
-            yield Fault(
-                pointer("farms", name, "persistence"),
-                "cannot be `address-port` where the protocol is `all`: not every protocol has ports; use `address`",
-            )
-        yield from _static(name, farm)
+    ways = {
+        (farm.persistence, farm.persistence_timeout, farm.persistence_prefix4, farm.persistence_prefix6)
+        for farm in config.farms.values()
+        if farm.persistence != "none"
+    }
     if len(ways) > MAX_WAYS:
         yield Fault(
             pointer("farms"),
             f"have {len(ways)} different settings of persistence (kind, timeout, prefixes); "
             f"the appliance takes {MAX_WAYS}",
         )
-
-
-def _static(name: str, farm: Farm) -> Iterator[Fault]:
-    before: Network | None = None
-    for network in sorted(farm.persistence_static, key=lambda each: (each.version, int(each[0]), -each.prefixlen)):
-        where = pointer("farms", name, "persistence_static", str(network))
-        backend = farm.backends.get(farm.persistence_static[network])
-        if backend is None:
-            yield Fault(where, f"names the backend {farm.persistence_static[network]}, which the farm has not")
-        elif backend.address.version != network.version:
-            yield Fault(where, f"is IPv{network.version}, and the backend is not; name one of its family")
-        if before and before.version == network.version and before[-1] >= network[0]:  # type: ignore[operator]
-            yield Fault(where, f"is a part of {before}, which stands there too; take one of them out")
-        else:
-            before = network
 
 
 def _overlaps(config: Configuration) -> Iterator[Fault]:
@@ -200,70 +129,12 @@ def _backends(config: Configuration) -> Iterator[Fault]:
                 yield Fault(where, f"is the same server and port as backend {other}; remove one, or change its port")
             if backend.address in virtual:
                 yield Fault(where, f"{backend.address} is a virtual address of the appliance; use the server's own")
-
-
-def _sorry_servers(config: Configuration) -> Iterator[Fault]:
-    virtual = config.virtual_addresses()
-    for name, farm in config.farms.items():
         server = farm.sorry_server
-        if server is None:
-            continue
-        where = pointer("farms", name, "sorry_server", "address")
-        if server.address.version not in farm.families:
+        if server and server.address in virtual:
             yield Fault(
-                where,
-                f"{server.address} is IPv{server.address.version}, and no virtual address of the farm is; "
-                "use a server of the farm's family",
+                pointer("farms", name, "sorry_server", "address"),
+                f"{server.address} is a virtual address of the appliance; use the server's own",
             )
-        if server.port is not None and "all" in farm.protocols:
-            yield Fault(
-                pointer("farms", name, "sorry_server", "port"),
-                "is not possible where the protocol is `all`: not every protocol has ports; leave it out",
-            )
-        if server.address in virtual:
-            yield Fault(where, f"{server.address} is a virtual address of the appliance; use the server's own")
-        for backend_name, backend in sorted(farm.backends.items()):
-            if (backend.address, backend.port) == (server.address, server.port):
-                yield Fault(where, f"is the same server and port as backend {backend_name}; use another server")
-
-
-def _tiers(config: Configuration) -> Iterator[Fault]:
-    for name, farm in config.farms.items():
-        if farm.scheduler == "priority" and farm.minimum_active > 1:
-            yield Fault(
-                pointer("farms", name, "minimum_active"),
-                f"{farm.minimum_active} has no use with the scheduler priority, by which one backend takes all; "
-                "use 1, or another scheduler",
-            )
-        if farm.scheduler == "source-hash" and farm.slow_start is not None:
-            yield Fault(
-                pointer("farms", name, "slow_start"),
-                "is not possible with the scheduler source-hash: a backend's own clients come back to it with it; "
-                "leave it out, or use another scheduler",
-            )
-
-
-def _checks(config: Configuration) -> Iterator[Fault]:
-    for name, farm in config.farms.items():
-        for index, check in enumerate(farm.checks):
-            if check.timeout > check.interval:
-                yield Fault(
-                    pointer("farms", name, "checks", index, "timeout"),
-                    f"{check.timeout:g} s is longer than the interval of {check.interval:g} s; "
-                    "make it at most the interval",
-                )
-            if check.port is None and "tcp" not in farm.protocols:
-                yield Fault(
-                    pointer("farms", name, "checks", index, "port"),
-                    "is needed: the farm does not serve TCP, so say which TCP port of the backend to try",
-                )
-            elif (
-                check.port is None and not farm.ports[0].single and any(b.port is None for b in farm.backends.values())
-            ):
-                yield Fault(
-                    pointer("farms", name, "checks", index, "port"),
-                    f"is needed: the farm's first ports are {farm.ports[0]}, so say which port of the backend to try",
-                )
 
 
 def _links(config: Configuration) -> Iterator[Fault]:
@@ -320,15 +191,10 @@ def _placed(config: Configuration) -> Iterator[Fault]:
 
 _RULES = (
     _size,
-    _families,
-    _ports,
     _hashing,
     _persistence,
     _overlaps,
     _backends,
-    _sorry_servers,
-    _tiers,
-    _checks,
     _links,
     _management,
     _placed,

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from agent.model.document import Configuration, Farm
+from agent.model.document import Configuration
+from agent.model.farm import Farm
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import faults as rule_faults
 

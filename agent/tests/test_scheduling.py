@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model import Farm, validate
-from agent.model.document import Scheduler as SchedulerName
+from agent.model.farm import Scheduler as SchedulerName
 from agent.scheduling import SCHEDULERS, roles, status, weights
 
 

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rules that need no more than one farm: each is a function from the farm to the faults it finds."""
+
+from collections.abc import Iterator
+
+from agent.model.farm import Farm
+from agent.model.faults import Fault, pointer
+from agent.model.types import Network, PortRange
+
+
+def faults(name: str, farm: Farm) -> Iterator[Fault]:
+    """Every fault of the farm `name` that shows without the rest of the document."""
+    for rule in _RULES:
+        yield from rule(name, farm)
+
+
+def _families(name: str, farm: Farm) -> Iterator[Fault]:
+    served = {backend.address.version for backend in farm.backends.values()}
+    for index, address in enumerate(farm.addresses):
+        if served and address.version not in served:
+            yield Fault(
+                pointer("farms", name, "addresses", index),
+                f"{address} is IPv{address.version}, and no backend of the farm is; IPv4 and IPv6 are not "
+                f"translated into each other: add an IPv{address.version} backend, or remove the address",
+            )
+    for backend_name, backend in farm.backends.items():
+        if backend.address.version not in farm.families:
+            yield Fault(
+                pointer("farms", name, "backends", backend_name, "address"),
+                f"{backend.address} is IPv{backend.address.version}, and no virtual address of the farm is; IPv4 "
+                f"and IPv6 are not translated into each other: add an IPv{backend.address.version} virtual "
+                "address, or use a backend of the farm's family",
+            )
+
+
+def _ports(name: str, farm: Farm) -> Iterator[Fault]:
+    for index, ports in enumerate(farm.ports):
+        other = next((other for other in farm.ports[:index] if ports.first in other or other.first in ports), None)
+        if other and other != ports:  # the same twice is told by the field itself
+            yield Fault(
+                pointer("farms", name, "ports", index), f"{ports} and {other} have ports in common; write each once"
+            )
+    if "all" not in farm.protocols:
+        return
+    if len(farm.protocols) > 1:
+        yield Fault(pointer("farms", name, "protocols"), "`all` holds the others; it stands alone")
+    if farm.ports != [PortRange.all()]:
+        yield Fault(
+            pointer("farms", name, "ports"),
+            'must be just "all" where the protocol is `all`; for single ports, name the protocols',
+        )
+    for backend_name, backend in farm.backends.items():
+        if backend.port is not None:
+            yield Fault(
+                pointer("farms", name, "backends", backend_name, "port"),
+                "is not possible where the protocol is `all`: not every protocol has ports; leave it out",
+            )
+
+
+def _hashing(name: str, farm: Farm) -> Iterator[Fault]:
+    if farm.scheduler == "source-hash" and farm.hash_port and "all" in farm.protocols:
+        yield Fault(
+            pointer("farms", name, "hash_port"),
+            "is not possible where the protocol is `all`: not every protocol has ports",
+        )
+
+
+def _persistence(name: str, farm: Farm) -> Iterator[Fault]:
+    if farm.persistence == "none":
+        return
+    if farm.persistence == "address-port" and "all" in farm.protocols:
+        yield Fault(
+            pointer("farms", name, "persistence"),
+            "cannot be `address-port` where the protocol is `all`: not every protocol has ports; use `address`",
+        )
+    yield from _static(name, farm)
+
+
+def _static(name: str, farm: Farm) -> Iterator[Fault]:
+    before: Network | None = None
+    for network in sorted(farm.persistence_static, key=lambda each: (each.version, int(each[0]), -each.prefixlen)):
+        where = pointer("farms", name, "persistence_static", str(network))
+        backend = farm.backends.get(farm.persistence_static[network])
+        if backend is None:
+            yield Fault(where, f"names the backend {farm.persistence_static[network]}, which the farm has not")
+        elif backend.address.version != network.version:
+            yield Fault(where, f"is IPv{network.version}, and the backend is not; name one of its family")
+        if before and before.version == network.version and before[-1] >= network[0]:  # type: ignore[operator]
+            yield Fault(where, f"is a part of {before}, which stands there too; take one of them out")
+        else:
+            before = network
+
+
+def _sorry_servers(name: str, farm: Farm) -> Iterator[Fault]:
+    server = farm.sorry_server
+    if server is None:
+        return
+    where = pointer("farms", name, "sorry_server", "address")
+    if server.address.version not in farm.families:
+        yield Fault(
+            where,
+            f"{server.address} is IPv{server.address.version}, and no virtual address of the farm is; "
+            "use a server of the farm's family",
+        )
+    if server.port is not None and "all" in farm.protocols:
+        yield Fault(
+            pointer("farms", name, "sorry_server", "port"),
+            "is not possible where the protocol is `all`: not every protocol has ports; leave it out",
+        )
+    for backend_name, backend in sorted(farm.backends.items()):
+        if (backend.address, backend.port) == (server.address, server.port):
+            yield Fault(where, f"is the same server and port as backend {backend_name}; use another server")
+
+
+def _tiers(name: str, farm: Farm) -> Iterator[Fault]:
+    if farm.scheduler == "priority" and farm.minimum_active > 1:
+        yield Fault(
+            pointer("farms", name, "minimum_active"),
+            f"{farm.minimum_active} has no use with the scheduler priority, by which one backend takes all; "
+            "use 1, or another scheduler",
+        )
+    if farm.scheduler == "source-hash" and farm.slow_start is not None:
+        yield Fault(
+            pointer("farms", name, "slow_start"),
+            "is not possible with the scheduler source-hash: a backend's own clients come back to it with it; "
+            "leave it out, or use another scheduler",
+        )
+
+
+def _checks(name: str, farm: Farm) -> Iterator[Fault]:
+    for index, check in enumerate(farm.checks):
+        if check.timeout > check.interval:
+            yield Fault(
+                pointer("farms", name, "checks", index, "timeout"),
+                f"{check.timeout:g} s is longer than the interval of {check.interval:g} s; "
+                "make it at most the interval",
+            )
+        if check.port is None and "tcp" not in farm.protocols:
+            yield Fault(
+                pointer("farms", name, "checks", index, "port"),
+                "is needed: the farm does not serve TCP, so say which TCP port of the backend to try",
+            )
+        elif check.port is None and not farm.ports[0].single and any(b.port is None for b in farm.backends.values()):
+            yield Fault(
+                pointer("farms", name, "checks", index, "port"),
+                f"is needed: the farm's first ports are {farm.ports[0]}, so say which port of the backend to try",
+            )
+
+
+_RULES = (
+    _families,
+    _ports,
+    _hashing,
+    _persistence,
+    _sorry_servers,
+    _tiers,
+    _checks,
+)
