@@ -9,7 +9,7 @@ from agent.model import Change
 from webui.describe import title
 from webui.faults import split
 from webui.figures import address_port
-from webui.forms import option_title
+from webui.names import option_title
 
 Kind = Literal["added", "removed", "changed"]
 

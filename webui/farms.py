@@ -15,8 +15,10 @@ from agent.model.types import NAME_PATTERN
 from webui import live
 from webui.changes import Line, lines
 from webui.csrf import EXPIRED
+from webui.farm_form import FarmForm, farm_data
 from webui.faults import place
-from webui.forms import MAX_ROWS, ClientsForm, FarmForm, ReasonForm, farm_data, option_title, sent
+from webui.forms import MAX_ROWS, ClientsForm, ReasonForm, sent
+from webui.names import option_title
 from webui.session import agent
 
 blueprint = Blueprint("farms", __name__, url_prefix="/farms")

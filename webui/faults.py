@@ -7,7 +7,8 @@ from wtforms import Field
 
 from agent.model import Fault
 from webui.describe import title
-from webui.forms import FARM_FIELDS, BackendForm, FarmForm, several
+from webui.farm_form import BackendForm, FarmForm
+from webui.fields import several
 
 
 def place(form: FarmForm, name: str, faults: Iterable[Fault]) -> list[str]:
@@ -52,7 +53,7 @@ def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:  #
             return _give(
                 form.persistence_static, message if not entry or entry[0] in message else f"{entry[0]}: {message}"
             )
-        case [field, *_] if field in FARM_FIELDS:
+        case [field, *_] if form.stands_for(field):
             return _give(form[field], message)
         case ["sorry_server", *rest]:
             return _give(form.sorry_port if rest == ["port"] else form.sorry_address, message)

@@ -11,7 +11,7 @@ from agent.model import Farm, PortRange
 from agent.model.trace import MAX_SECONDS, Service, Trace
 from webui.csrf import EXPIRED, SafeForm
 from webui.farms import known
-from webui.forms import number
+from webui.fields import number
 from webui.live import Sign
 from webui.session import agent
 

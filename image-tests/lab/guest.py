@@ -30,7 +30,8 @@ _PROGRAMS = ("dash", "kmod", "mount", "mkdir", "switch_root")
 # Pure Python, so that the host's copy serves the image's Python as well.
 _PACKAGES = (
     "_pytest", "pytest", "py.py", "pytest_asyncio", "pluggy", "iniconfig", "packaging", "pygments",
-    "typing_extensions.py", "hypothesis", "_hypothesis_pytestplugin.py", "sortedcontainers",
+    "typing_extensions.py", "hypothesis", "_hypothesis_globals.py", "_hypothesis_ftz_detector.py",
+    "_hypothesis_pytestplugin.py", "sortedcontainers",
 )  # fmt: skip
 
 _INIT = """\

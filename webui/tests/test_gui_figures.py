@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from webui.faults import split
+from webui.fields import number, several
 from webui.figures import ago, bits, count, duration, milliseconds, moment, percent, rate, size
-from webui.forms import number, several
 from webui.prose import prose
 from webui.security import local
 

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The farm's form: what is typed becomes a document, which the agent judges.
+
+A field of the model that one field of the form stands for is one line here; `SECTIONS` says where the page has it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wtforms import Field, FieldList, Form, FormField, StringField
+
+from agent.model import Farm
+from webui import fields
+from webui.fields import Choice, Flag, Menu, Number, Numbers, Pairs, Text, Ticks, Words, described
+from webui.forms import ReasonForm
+
+SECTIONS = {
+    "hash": ("hash_port", "hash_prefix4", "hash_prefix6"),
+    "persistence": (
+        "persistence", "persistence_timeout", "persistence_prefix4", "persistence_prefix6", "persistence_static",
+    ),
+    "more": ("minimum_active", "on_failure", "slow_start", "drain_timeout", "when_down", "sorry_address", "sorry_port"),
+}  # fmt: skip
+"""The fields that few farms need: each section is folded away while it says what the model says without it."""
+
+
+class CheckForm(Form):  # type: ignore[misc]  # wtforms has no types
+    """A TCP check."""
+
+    interval = described(Number, "TcpCheck", "interval")
+    timeout = described(Number, "TcpCheck", "timeout")
+    rise = described(Number, "TcpCheck", "rise")
+    fall = described(Number, "TcpCheck", "fall")
+    port = described(Number, "TcpCheck", "port")
+
+    def content(self) -> dict[str, Any]:
+        """The check as the document has it."""
+        return {"type": "tcp"} | fields.content(self)
+
+
+class BackendForm(Form):  # type: ignore[misc]
+    """A backend."""
+
+    name = StringField("Name", description="Lower-case letters, digits and hyphens.")
+    address = described(Text, "Backend", "address")
+    port = described(Number, "Backend", "port")
+    weight = described(Number, "Backend", "weight")
+    tier = described(Number, "Backend", "tier")
+    state = described(Menu, "Backend", "state")
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing was typed into this row."""
+        return not any((field.data or "").strip() for field in (self.name, self.address, self.port))
+
+    def content(self) -> dict[str, Any]:
+        """The backend as the document has it."""
+        return fields.content(self)
+
+
+class FarmForm(ReasonForm):
+    """A farm, new or known."""
+
+    name = StringField("Name", description="Lower-case letters, digits and hyphens. It stays for the farm's life.")
+    enabled = described(Flag, "Farm", "enabled")
+    addresses = described(Words, "Farm", "addresses")
+    protocols = described(Ticks, "Farm", "protocols")
+    ports = described(Numbers, "Farm", "ports")
+    forwarding = described(Choice, "Farm", "forwarding")
+    scheduler = described(Choice, "Farm", "scheduler")
+    hash_port = described(Flag, "Farm", "hash_port")
+    hash_prefix4 = described(Number, "Farm", "hash_prefix4")
+    hash_prefix6 = described(Number, "Farm", "hash_prefix6")
+    persistence = described(Choice, "Farm", "persistence")
+    persistence_timeout = described(Number, "Farm", "persistence_timeout")
+    persistence_prefix4 = described(Number, "Farm", "persistence_prefix4")
+    persistence_prefix6 = described(Number, "Farm", "persistence_prefix6")
+    persistence_static = described(Pairs, "Farm", "persistence_static")
+    minimum_active = described(Number, "Farm", "minimum_active")
+    on_failure = described(Choice, "Farm", "on_failure")
+    slow_start = described(Number, "Farm", "slow_start")
+    drain_timeout = described(Number, "Farm", "drain_timeout")
+    when_down = described(Choice, "Farm", "when_down")
+    sorry_address = described(StringField, "Farm", "sorry_server")
+    sorry_port = described(StringField, "SorryServer", "port", label="Sorry server's port")
+    checks = FieldList(FormField(CheckForm))
+    backends = FieldList(FormField(BackendForm))
+
+    def content(self) -> dict[str, Any]:
+        """The farm as the document has it; `rows` says which backends are in it."""
+        return fields.content(self) | {
+            "sorry_server": self._sorry_server(),
+            "checks": [entry.form.content() for entry in self.checks],
+            "backends": {row.name.data: row.content() for row in self.rows()},
+        }
+
+    def stands_for(self, name: str) -> bool:
+        """Whether one field of the form stands for this field of the model."""
+        return any(field.short_name == name for field in fields.of_model(self))
+
+    def opened(self, section: str) -> bool:
+        """Whether a section is to be seen: it says something of its own, has a fault, or counts."""
+        if section == "hash" and self.scheduler.data == "source-hash":
+            return True
+        return any(_tells(self[name]) for name in SECTIONS[section])
+
+    def _sorry_server(self) -> dict[str, Any] | None:
+        address, port = (self.sorry_address.data or "").strip(), fields.number(self.sorry_port.data)
+        return {"address": address, "port": port} if address or port is not None else None
+
+    def rows(self) -> list[BackendForm]:
+        """The rows of backends that something was typed into."""
+        return [entry.form for entry in self.backends if not entry.form.blank]
+
+    def tidy(self) -> None:
+        """Take the spaces off names, and find names that stand twice: a document can't show those."""
+        self.name.data = (self.name.data or "").strip()
+        seen: set[str] = set()
+        for row in self.rows():
+            row.name.data = (row.name.data or "").strip()
+            if row.name.data and row.name.data in seen:
+                row.name.errors = [
+                    *row.name.errors,
+                    f"{row.name.data} is the name of another backend; each needs its own",
+                ]
+            seen.add(row.name.data)
+        networks = [network for network, _ in self.persistence_static.entries()]
+        for network in sorted({network for network in networks if networks.count(network) > 1}):
+            self.persistence_static.errors = [*self.persistence_static.errors, f"{network} stands twice; write it once"]
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """Every fault at a field: the field's id, its label, the words."""
+        for field in (self.name, *fields.of_model(self), self.sorry_address, self.sorry_port):
+            yield from ((field.id, field.label.text, words) for words in field.errors)
+        for index, entry in enumerate(self.checks, 1):
+            for field in entry.form:
+                label = f"Check {index}, {field.label.text.lower()}"
+                yield from ((field.id, label, words) for words in field.errors)
+        for index, entry in enumerate(self.backends, 1):
+            for field in entry.form:
+                label = f"Backend {entry.form.name.data or index}, {field.label.text.lower()}"
+                yield from ((field.id, label, words) for words in field.errors)
+        yield from ((self.comment.id, self.comment.label.text, words) for words in self.comment.errors)
+
+
+def farm_data(name: str, farm: Farm, snapshot: int) -> Mapping[str, Any]:
+    """What the form begins with, for a farm that exists."""
+    server = farm.sorry_server
+    return fields.shown(FarmForm, farm) | {
+        "name": name,
+        "snapshot": str(snapshot),
+        "sorry_address": str(server.address) if server else "",
+        "sorry_port": (server and server.port) or "",
+        "checks": [fields.shown(CheckForm, check) for check in farm.checks],
+        "backends": [
+            {"name": backend_name} | fields.shown(BackendForm, backend)
+            for backend_name, backend in sorted(farm.backends.items())
+        ],
+    }
+
+
+def _tells(field: Field) -> bool:
+    """Whether a field has a fault, or says something else than the model does without it."""
+    said = field.data if isinstance(field.data, bool) else str(field.data or "").strip()
+    return bool(field.errors) or said not in ("", field.default)

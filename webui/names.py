@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How values of the model are called on the pages."""
+
+_PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "all": "All protocols"}
+_OPTIONS = {
+    "dnat": "Destination NAT",
+    "snat": "Source NAT",
+    "round-robin": "Round robin",
+    "weighted": "Weighted",
+    "source-hash": "Source hash",
+    "priority": "Priority",
+    "none": "None",
+    "address": "By address",
+    "address-port": "By address and port",
+    "enabled": "Enabled",
+    "drain": "Drain",
+    "disabled": "Disabled",
+    "keep": "Keep its connections",
+    "cut": "Cut its connections",
+    "reject": "Reject",
+    "drop": "Drop",
+}
+
+
+def option_title(value: str) -> str:
+    """How a value of the model is called on the pages."""
+    return _OPTIONS.get(value, _PROTOCOLS.get(value, value))
