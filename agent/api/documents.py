@@ -11,7 +11,7 @@ from pydantic import RootModel
 from agent.api.call import Call, answer, shown
 from agent.api.changes import made
 from agent.api.problems import Refusal
-from agent.model import Configuration, Farm, parse, validate
+from agent.model import Configuration, Farm, validate
 from agent.snapshots import Conflict
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ async def get_configuration(call: Call) -> web.Response:
 async def put_configuration(call: Call) -> web.Response:
     """Put a document in force."""
     parent = call.parent()
-    config = await asyncio.to_thread(parse, await call.body())
+    config = await asyncio.to_thread(call.controller.codec.parse, await call.body())
     snapshot = await call.controller.commit(config, author=call.author, comment=call.comment, parent=parent)
     return await made(call, snapshot, "commit")
 
 
 async def preview(call: Call) -> web.Response:
     """What the kernel would hold."""
-    config = await asyncio.to_thread(parse, await call.body())
+    config = await asyncio.to_thread(call.controller.codec.parse, await call.body())
     return answer(await call.controller.preview(config))
 
 
@@ -97,12 +97,8 @@ async def _commit(call: Call, change: Callable[[Mapping[str, Farm]], dict[str, A
         config, number = _current(call)
         if wanted is not None and wanted != number:
             raise Conflict(number)
-        content = {
-            "version": config.version,
-            "system": config.system,
-            "links": config.links,
-            "farms": change(config.farms),
-        }
+        content = {field: getattr(config, field) for field in type(config).model_fields}
+        content["farms"] = change(config.farms)
         changed = await asyncio.to_thread(validate, content)
         try:
             return await call.controller.commit(changed, author=call.author, comment=call.comment, parent=number)

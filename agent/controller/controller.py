@@ -18,7 +18,7 @@ from agent.controller.plan import Plan, kernel_fault, plan_after, plan_for
 from agent.controller.tracing import Tracing
 from agent.dataplane import Assignment, Clients, Kernel, KernelRefused, Ruleset, script
 from agent.health import Checker, Target, Verdict, askers, targets
-from agent.model import Configuration, Invalid, Writer
+from agent.model import Codec, Configuration, Invalid
 from agent.model.answers import ClientList, Preview
 from agent.model.state import StateNow, SystemNow, Trouble
 from agent.model.trace import Trace, TraceRequest
@@ -66,7 +66,7 @@ class Controller:
         self._provisioning = provisioning
         self._settings = settings or KernelSettings()
         self._checker = Checker(self._health_changed)
-        self._writer = Writer()
+        self.codec = Codec()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -166,7 +166,7 @@ class Controller:
             current = self._in_force
             if parent is not None and (current is None or current.number != parent):
                 raise Conflict(current.number if current else None)
-            document = await self._run(self._writer.canonical, config)
+            document = await self._run(self.codec.canonical, config)
             if current is not None and document == current.document:
                 return current
             plan = await self._run(self._verify, config)

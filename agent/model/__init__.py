@@ -5,7 +5,7 @@ from agent.model.document import VERSION, Configuration, Link, System
 from agent.model.farm import Backend, Family, Farm, SorryServer, TcpCheck
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import MANAGEMENT_PORT, unreachable
-from agent.model.text import MAX_BYTES, Change, Writer, canonical, conform, difference, digest, load, parse, validate
+from agent.model.text import MAX_BYTES, Change, Codec, canonical, conform, difference, digest, load, parse, validate
 from agent.model.types import PortRange
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "VERSION",
     "Backend",
     "Change",
+    "Codec",
     "Configuration",
     "Family",
     "Farm",
@@ -24,7 +25,6 @@ __all__ = [
     "SorryServer",
     "System",
     "TcpCheck",
-    "Writer",
     "canonical",
     "conform",
     "difference",

@@ -6,16 +6,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # The guest that runs the kernel's tests has no hypothesis.
-    if config.pluginmanager.hasplugin("hypothesispytest"):
-        from hypothesis import settings
-
-        # How long an example takes says more about what else the machine does than about the code.
-        settings.register_profile("sluice", deadline=None)
-        settings.load_profile("sluice")
+def pytest_configure() -> None:
+    # How long an example takes says more about what else the machine does than about the code.
+    settings.register_profile("sluice", deadline=None)
+    settings.load_profile("sluice")
 
 
 @pytest.fixture

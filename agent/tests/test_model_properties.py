@@ -5,11 +5,14 @@ import copy
 import hashlib
 import json
 import random
+from ipaddress import ip_address
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.model import Configuration, Invalid, Writer, canonical, difference, digest, parse, pointer, validate
+from agent.model import Codec, Configuration, Invalid, canonical, difference, digest, parse, pointer, validate
+from agent.model.types import _address
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 ports = st.integers(1, 65535)
@@ -102,10 +105,14 @@ def test_text_and_back(content):
     assert parse(json.dumps(content)) == config
     assert canonical(parse(canonical(config))) == canonical(config)
     assert validate(json.loads(canonical(config))) == config
-    writer = Writer()
+    codec = Codec()
     less = config.model_copy(update={"farms": dict(list(config.farms.items())[1:])})
     for each in (config, less, Configuration(), config, validate(json.loads(canonical(config)))):
-        assert writer.canonical(each) == canonical(each)
+        assert codec.canonical(each) == canonical(each)
+        read = codec.parse(canonical(each))
+        assert read == each
+        again = codec.parse(canonical(each))
+        assert all(again.farms[name] is farm for name, farm in read.farms.items())
     assert digest(config) == hashlib.sha256(canonical(config)).hexdigest()
 
 
@@ -225,3 +232,28 @@ def test_pointers_can_be_taken_apart_again(parts):
     text = pointer(*parts)
     found = [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
     assert found == [str(part) for part in parts]
+
+
+@given(documents(), st.sampled_from([True, 1.0, "1", None, [1]]))
+def test_a_codec_sees_what_only_looks_like_the_farm_that_it_knows(content, value):
+    codec = Codec()
+    farms = content.get("farms", {})
+    backends = [backend for farm in farms.values() for backend in farm.get("backends", {}).values()]
+    for backend in backends:
+        backend["weight"] = 1
+    codec.parse(json.dumps(content))
+    if backends:
+        backends[0]["weight"] = value
+        with pytest.raises(Invalid):
+            codec.parse(json.dumps(content))
+
+
+@given(st.ip_addresses(v=4).map(str) | st.text(st.sampled_from("0123456789.:abx \0é"), max_size=20))
+def test_addresses_are_read_as_ipaddress_reads_them(text):
+    def of(read):
+        try:
+            return read(text)
+        except ValueError:
+            return None
+
+    assert of(_address) == of(ip_address)

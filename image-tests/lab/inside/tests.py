@@ -28,7 +28,12 @@ class NoSkips:
 
 def main() -> int:
     os.environ.update(
-        NO_COLOR="1", PATH="/usr/sbin:/usr/bin", HOME="/root", LANG="C.UTF-8", PYTHONDONTWRITEBYTECODE="1"
+        NO_COLOR="1",
+        PATH="/usr/sbin:/usr/bin",
+        HOME="/root",
+        LANG="C.UTF-8",
+        PYTHONDONTWRITEBYTECODE="1",
+        HYPOTHESIS_STORAGE_DIRECTORY="/tmp/hypothesis",
     )
     subprocess.run(["ip", "link", "set", "lo", "up"], check=False)
     os.chdir(CHECKOUT)
