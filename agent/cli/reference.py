@@ -52,9 +52,15 @@ _RULES = """\
 - `minimum_active` is 1 with the scheduler `priority`; there is no `slow_start` with `source-hash`.
 - A check's timeout is at most its interval. A check names its port where the farm does not serve TCP, or begins
   with a range and a backend has no port of its own.
-- An address stands on one link once; a gateway is in a network of its link, one for each family.
+- An address stands on one link once; a gateway is in a network of its link and not its own address, one
+  for each family.
 - TCP port 443 of a link's own address is the GUI's.
 - A virtual address is in a network of a link. Where a link uses DHCP this is known and checked at the commit only.
+- A backend (but a disabled one) and a sorry server is in a network of a link, or a link has a gateway of its family.
+  Where a link uses DHCP this is not asked: a lease may bring a gateway and routes.
+- No virtual address, backend, sorry server or gateway is the address of a link's network itself or its broadcast
+  address; in IPv6 none but a gateway is the network's first address, which is that of all its routers.
+- Rules about addresses of farms concern enabled farms.
 """
 
 

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agent.model import Configuration, Fault, unreachable
+from agent.model import Configuration, Fault, unreachable, unusable
 from agent.model.state import Trouble
 from agent.system import hostname, networkd
 from agent.system.addresses import VirtualAddresses
@@ -31,20 +31,25 @@ class Host:
         return read_links()
 
     def misplaced(self, config: Configuration) -> Iterator[Fault]:
-        """A fault for each virtual address that lies in no network of a link, as far as that can be known now.
+        """A fault for each virtual address in no network of a link, and each address that no host can have there.
 
-        With DHCP the networks are those of the present leases; without a lease nobody knows, and nothing is refused.
+        As far as that can be known now: with DHCP the networks are those of the present leases; without a lease
+        nobody knows, and nothing is refused.
         """
         links = self.links()
         if self._directory is None:
-            yield from unreachable(config, networks(links))
+            known = networks(links)
+            yield from unreachable(config, known)
+            yield from unusable(config, known)
             return
         wanted = networkd.effective(config.links, links)
         asking = [link for link in links if link.name in wanted and wanted[link.name].dhcp]
         leased = {link.name: link.networks() for link in asking}
         if asking and all(leased.values()):
             fixed = [interface.network for link in wanted.values() for interface in link.addresses]
-            yield from unreachable(config, [*fixed, *(network for found in leased.values() for network in found)])
+            known = [*fixed, *(network for found in leased.values() for network in found)]
+            yield from unreachable(config, known)
+            yield from unusable(config, known)
 
     async def configure(self, config: Configuration) -> list[Trouble]:
         """Bring links, virtual addresses and host name to what `config` says. Returns what is wrong."""

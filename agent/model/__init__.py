@@ -4,7 +4,8 @@
 from agent.model.document import VERSION, Configuration, Link, System
 from agent.model.farm import Backend, Family, Farm, SorryServer, TcpCheck
 from agent.model.faults import Fault, Invalid, pointer
-from agent.model.rules import MANAGEMENT_PORT, unreachable
+from agent.model.network_rules import unreachable, unusable
+from agent.model.rules import MANAGEMENT_PORT
 from agent.model.text import MAX_BYTES, Change, Codec, canonical, conform, difference, digest, load, parse, validate
 from agent.model.types import PortRange
 
@@ -33,5 +34,6 @@ __all__ = [
     "parse",
     "pointer",
     "unreachable",
+    "unusable",
     "validate",
 ]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rules that need the whole document: each is a function from it to the faults it finds."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from agent.model import farm_rules
+from agent.model import farm_rules, network_rules
 from agent.model.document import Configuration
 from agent.model.farm import Farm
 from agent.model.faults import Fault, pointer
-from agent.model.types import Address, Network, PortRange
+from agent.model.types import Address, PortRange
 
 MANAGEMENT_PORT = 443
 """The port of the GUI and API on the appliance's own addresses; no farm can take it."""
@@ -26,24 +26,9 @@ def faults(config: Configuration) -> Iterator[Fault]:
     """Every fault of a document whose fields are each well-formed."""
     for rule in _RULES:
         yield from rule(config)
+    yield from network_rules.faults(config)
     for name, farm in config.farms.items():
         yield from farm_rules.faults(name, farm)
-
-
-def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[Fault]:
-    """A fault for each virtual address that lies in none of `networks`, those of the appliance's links."""
-    known = list(networks)
-    words = ", ".join(str(network) for network in known) or "none"
-    for name, farm in config.farms.items():
-        if not farm.enabled:
-            continue
-        for index, address in enumerate(farm.addresses):
-            if not any(address in network for network in known):
-                yield Fault(
-                    pointer("farms", name, "addresses", index),
-                    f"{address} is in no network of a link ({words}); "
-                    "use an address of one of them, or give a link an address in its network",
-                )
 
 
 def _services(farm: Farm) -> int:
@@ -137,30 +122,6 @@ def _backends(config: Configuration) -> Iterator[Fault]:
             )
 
 
-def _links(config: Configuration) -> Iterator[Fault]:
-    owner: dict[Address, str] = {}
-    for name, link in sorted(config.links.items()):
-        for index, interface in enumerate(link.addresses):
-            other = owner.setdefault(interface.ip, name)
-            if other != name or interface.ip in [earlier.ip for earlier in link.addresses[:index]]:
-                yield Fault(
-                    pointer("links", name, "addresses", index),
-                    f"{interface.ip} is already an address of link {other}; each address may stand once",
-                )
-        for index, gateway in enumerate(link.gateways):
-            networks = [interface.network for interface in link.addresses]
-            if not any(gateway in network for network in networks):
-                yield Fault(
-                    pointer("links", name, "gateways", index),
-                    f"{gateway} is in no network of the link; give the link an address in the gateway's network",
-                )
-            if gateway.version in [earlier.version for earlier in link.gateways[:index]]:
-                yield Fault(
-                    pointer("links", name, "gateways", index),
-                    f"is a second IPv{gateway.version} gateway of the link; one for each family",
-                )
-
-
 def _management(config: Configuration) -> Iterator[Fault]:
     own = {interface.ip: name for name, link in config.links.items() for interface in link.addresses}
     for name, farm in config.farms.items():
@@ -182,20 +143,11 @@ def _management(config: Configuration) -> Iterator[Fault]:
                 )
 
 
-def _placed(config: Configuration) -> Iterator[Fault]:
-    # With DHCP anywhere the networks are known at run time only; the controller asks `unreachable` then.
-    if config.links and not any(link.dhcp for link in config.links.values()):
-        networks = [interface.network for link in config.links.values() for interface in link.addresses]
-        yield from unreachable(config, networks)
-
-
 _RULES = (
     _size,
     _hashing,
     _persistence,
     _overlaps,
     _backends,
-    _links,
     _management,
-    _placed,
 )

@@ -6,6 +6,7 @@ import json
 import marshal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -58,9 +59,9 @@ def load(text: bytes | str) -> Any:
 def validate(content: object) -> Configuration:
     """Make a Configuration of parsed JSON. Raises Invalid with every fault."""
     config = conform(Configuration, content)
-    found = list(rule_faults(config))
+    found = list(islice(rule_faults(config), MAX_FAULTS))
     if found:
-        raise Invalid(found[:MAX_FAULTS])
+        raise Invalid(found)
     return config
 
 
@@ -208,6 +209,8 @@ def _fault(detail: ErrorDetails) -> Fault:
         words = f"needs at least {context['min_length']}"
     elif kind in ("too_long", "string_too_long"):
         words = f"has too many; at most {context['max_length']}"
+        if loc[-1:] == ["ports"]:
+            words += ': a range such as "8000-8099" counts as one'
     elif kind == "literal_error":
         words = f"{_short(detail['input'])} is not possible here; use {context['expected']}"
     elif loc == ["version"]:

@@ -17,6 +17,7 @@ from kernel_net import (
     add_addresses,
     add_route,
     backend_address,
+    expected,
     farm,
     until,
 )
@@ -63,6 +64,20 @@ def test_each_farm_has_its_own_turn_whatever_the_others_do(box):
         three.append(box.ask(82))
     assert one == names(1, 2) * 3
     assert three == names(1, 2, 3) * 2
+
+
+def test_names_that_are_words_of_nft_are_names(box):
+    words = ("drop", "table", "map", "0x1", "ct", "all")
+    servers = {"accept": 1, "return": 2, "0": 3}
+    backends = {name: {"address": backend_address(number), "port": 80} for name, number in servers.items()}
+    farms = {name: {**farm(ports=(80 + place,)), "backends": backends} for place, name in enumerate(words)}
+    box.apply(farms)
+    for place, _ in enumerate(words):
+        assert sorted(box.turn(3, port=80 + place)) == names(1, 2, 3)
+    assert set(box.counters()) >= {(name, server) for name in words for server in servers}
+    box.adopt()
+    box.apply(farms)
+    assert box.elements() == expected(box.ruleset)
 
 
 def test_weights_are_exact_and_interleaved(box):
