@@ -19,6 +19,9 @@ SECTIONS = {
     "persistence": (
         "persistence", "persistence_timeout", "persistence_prefix4", "persistence_prefix6", "persistence_static",
     ),
+    "limits": (
+        "limit_rate", "limit_burst", "limit_connections", "limit_prefix4", "limit_prefix6", "limit_action",
+    ),
     "more": ("minimum_active", "on_failure", "slow_start", "drain_timeout", "when_down", "sorry_address", "sorry_port"),
 }  # fmt: skip
 """The fields that few farms need: each section is folded away while it says what the model says without it."""
@@ -83,6 +86,12 @@ class FarmForm(ReasonForm):
     when_down = described(Choice, "Farm", "when_down")
     sorry_address = described(StringField, "Farm", "sorry_server")
     sorry_port = described(StringField, "SorryServer", "port", label="Sorry server's port")
+    limit_rate = described(Number, "Farm", "limit_rate")
+    limit_burst = described(Number, "Farm", "limit_burst")
+    limit_connections = described(Number, "Farm", "limit_connections")
+    limit_prefix4 = described(Number, "Farm", "limit_prefix4")
+    limit_prefix6 = described(Number, "Farm", "limit_prefix6")
+    limit_action = described(Choice, "Farm", "limit_action")
     checks = FieldList(FormField(CheckForm))
     backends = FieldList(FormField(BackendForm))
 

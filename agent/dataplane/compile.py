@@ -17,9 +17,10 @@ from agent.dataplane.assignment import (
     sorry_name,
     sorry_server,
 )
+from agent.dataplane.limits import Limits
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
-from agent.dataplane.ruleset import Element, Elements, Part, Ruleset
+from agent.dataplane.ruleset import Chain, Element, Elements, Part, Ruleset
 from agent.model import Configuration, Farm, PortRange
 from agent.model.state import Role
 
@@ -100,6 +101,8 @@ def compile_side(
     elements = _services(side, farm, mark)
     picker = numbers.picker
     shares: dict[str, float] = {}
+    limits = Limits.of(farm, side.family)
+    elements |= {name: {mark: ("", "")} for name in (limits.counters if limits else ())}
     if weights and picker:
         sequence = _sequence(side, farm, weights, picker)
         chain = f"jump {picker.name}"
@@ -107,6 +110,9 @@ def compile_side(
             elements |= _persistent(side, farm, mark, {name: marks[name] for name in weights}, marks)
             elements["choosers"] = {mark: (chain, "")}
             chain = f"jump {persistence.name}"
+        if limits:
+            elements["admitted"] = {mark: (chain, "")}
+            chain = f"jump {limits.name}"
         elements["pickers"] = {mark: (chain, str(side))}
         elements[picker.buckets] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
         shares = {who: count / picker.size for who, count in Counter(sequence).items()}
@@ -178,15 +184,18 @@ def _span(ports: PortRange) -> str:
     return str(ports.first) if ports.single else f"{ports.first}-{ports.last}"
 
 
-def chains_of(parts: Mapping[Side, Part]) -> frozenset[HashPicker | Persistence]:
+def chains_of(parts: Mapping[Side, Part]) -> frozenset[Chain]:
     """The chains that these parts want and that are not of the skeleton."""
-    found: set[HashPicker | Persistence] = set()
+    found: set[Chain] = set()
     for side, part in parts.items():
         if part.weights:
             if isinstance(part.numbers.picker, HashPicker):
                 found.add(part.numbers.picker)
             if part.farm.persistence != "none":
                 found.update(filter(None, [Persistence.of(part.farm, side.family)]))
+        # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
+        if part.farm.limited:
+            found.update(filter(None, [Limits.of(part.farm, side.family)]))
     return frozenset(found)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.dataplane import conntrack, elements, netlink, readback
 from agent.dataplane.assignment import Assignment
+from agent.dataplane.limits import COUNTERS
 from agent.dataplane.readback import TARGETS
 from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
 from agent.dataplane.script import CHAINS, Command, delta, delta_from, fresh, text
@@ -122,6 +123,19 @@ class Kernel:
                     counted[3:5] = packets, octets
         return {who: Counters(*figures[mark]) for mark, who in (self._applied.marks().items() if self._applied else ())}
 
+    def turned_away(self) -> dict[str, dict[str, int]]:
+        """New connections that limits turned away, by farm and limit (`rate`, `connections`); of farms with limits."""
+        farms = {part.numbers.mark: side.farm for side, part in self._applied.parts.items()} if self._applied else {}
+        found: dict[str, dict[str, int]] = {}
+        for limit, set_name in COUNTERS.items():
+            keys = [
+                key for _, each in (self._applied.pieces() if self._applied else ()) for key in each.get(set_name, ())
+            ]
+            for key, packets, _octets in elements.counters(set_name, keys) if keys else ():
+                counted = found.setdefault(farms[_MARK.unpack(key)[0]], {})
+                counted[limit] = counted.get(limit, 0) + packets
+        return found
+
     def active(self) -> dict[tuple[str, str], int]:
         """Connections that are open now (UDP: flows), by (farm, backend); backends without any may be missing."""
         marks = self._applied.marks() if self._applied else {}
@@ -182,16 +196,16 @@ class Kernel:
 
     def _lead(self, ruleset: Ruleset, *, dry: bool) -> None:
         commands = self._commands(ruleset)
-        chains = [command for command in commands if command.set_name == CHAINS]
-        if self._known is not None and not chains:
+        first = [command for command in commands if command.structural]
+        if self._known is not None and not first:
             self._transact(commands, dry=dry)
         elif self._known is not None or dry or not self._absent:
             self._load("" if self._known is not None else SKELETON, commands, dry=dry)
         else:
             # Where nothing is nothing is lost when the table comes first; libnftables would need 500 MB for all of it.
-            self._load(SKELETON, chains, dry=False)
+            self._load(SKELETON, first, dry=False)
             try:
-                self._transact([command for command in commands if command.set_name != CHAINS], dry=False)
+                self._transact([command for command in commands if not command.structural], dry=False)
             except KernelRefused:
                 self._context().cmd(f"delete table {TABLE}")
                 raise

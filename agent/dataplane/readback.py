@@ -12,6 +12,9 @@ _FAMILIES: dict[str, Family] = {"4": 4, "6": 6}
 TARGETS: dict[str, Family] = {"backends4": 4, "backends6": 6, "hosts4": 4, "hosts6": 6}
 """The maps, with their IP family, that name a backend's address; their elements count its connections."""
 
+_WAY = ("pickers", "admitted", "choosers")
+"""The maps that lead a new connection on, in this order; each farm's last verdict is its picker."""
+
 
 def comment(listing: dict[str, Any]) -> str:
     """The comment of the one map in libnftables' answer to `list map`, "" without one."""
@@ -23,7 +26,7 @@ def chains(listing: dict[str, Any] | None) -> dict[str, Element]:
     """The chains that come and go in the answer to `list chains`, as elements of a set."""
     found = (item.get("chain", {}) for item in (listing or {}).get("nftables", []))
     names = {chain["name"] for chain in found if chain.get("table") == "sluice"}
-    return {name: ("", "") for name in sorted(names) if name.startswith(("hash", "persist"))}
+    return {name: ("", "") for name in sorted(names) if name.startswith(("hash", "persist", "limit"))}
 
 
 def keys(set_name: str, held: Elements) -> list[str] | None:
@@ -32,9 +35,7 @@ def keys(set_name: str, held: Elements) -> list[str] | None:
         marks = [mark for target in TARGETS for mark in held[target]]
         return [f"{mark} . {direction}" for mark in marks for direction in ("original", "reply")]
     if set_name in ("buckets", "shared"):
-        verdicts = {
-            mark: verdict for pickers in ("pickers", "choosers") for mark, (verdict, _) in held[pickers].items()
-        }
+        verdicts = {mark: verdict for way in _WAY for mark, (verdict, _) in held[way].items()}
         pickers = {mark: _picker(verdict) for mark, verdict in verdicts.items()}
         sizes = {mark: picker.size for mark, picker in pickers.items() if picker and picker.buckets == set_name}
         return [f"{mark} . {number}" for mark, size in sizes.items() for number in range(size)]
@@ -45,7 +46,7 @@ def assignment(elements: Elements) -> Assignment | None:
     """The numbers that these elements carry; None if they make no sense, such as those of another software."""
     try:
         pickers = {
-            _side(comment): (int(key), elements.get("choosers", {}).get(key, (value, ""))[0])
+            _side(comment): (int(key), _last_verdict(elements, key, value))
             for key, (value, comment) in elements["pickers"].items()
         }
         backends: dict[Side, dict[BackendKey, int]] = {side: {} for side in pickers}
@@ -61,6 +62,10 @@ def assignment(elements: Elements) -> Assignment | None:
         return Assignment(sides, int(elements["numbers"]["1"][0]), int(elements["numbers"]["2"][0]))
     except (KeyError, ValueError, IndexError):
         return None
+
+
+def _last_verdict(elements: Elements, mark: str, first: str) -> str:
+    return next((elements[name][mark][0] for name in _WAY[:0:-1] if mark in elements.get(name, {})), first)
 
 
 def _side(comment: str) -> Side:

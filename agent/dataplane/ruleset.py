@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
 from agent.dataplane.assignment import Assignment, Side, SideNumbers
+from agent.dataplane.limits import Limits
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, is_exact
 from agent.model import Family, Farm
@@ -15,6 +16,8 @@ Element = tuple[str, str]
 """What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
 Elements = Mapping[str, Mapping[str, Element]]
 """Elements by set and key, all in the notation of nft."""
+Chain = HashPicker | Persistence | Limits
+"""A chain that is not of the skeleton: it comes with the first who wants it and goes with the last."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Ruleset:
     common: Elements
     """The elements that belong to no single farm."""
     assignment: Assignment
-    chains: frozenset[HashPicker | Persistence] = frozenset()
+    chains: frozenset[Chain] = frozenset()
     """The chains that are not of the skeleton: they come and go with those who want them."""
     _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _turns: frozenset[Picker] | None = field(default=None, init=False, repr=False, compare=False)
@@ -91,7 +94,7 @@ class Ruleset:
             return turns
         return self._turns
 
-    def reweighed(self, parts: Mapping[Side, Part], chains: frozenset[HashPicker | Persistence]) -> "Ruleset":
+    def reweighed(self, parts: Mapping[Side, Part], chains: frozenset[Chain]) -> "Ruleset":
         """The ruleset with other parts for some of its sides, whose backends have the marks they had."""
         before = [self.parts[side].numbers for side in parts]
         after = {side: part.numbers for side, part in parts.items()}

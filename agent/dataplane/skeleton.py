@@ -22,6 +22,7 @@ _SETS = f"""\
 	map whole4 {{ typeof ip daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
 	map whole6 {{ typeof ip6 daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
 	map pickers {{ typeof meta mark : verdict; comment "farm -> how its buckets are chosen"; }}
+	map admitted {{ typeof meta mark : verdict; comment "farm with limits -> what follows them"; }}
 	map choosers {{ typeof meta mark : verdict; comment "farm with persistence -> how its buckets are chosen"; }}
 	map buckets {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "farm, bucket -> backend"; }}
 	map shared {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "the same, random pickers"; }}
@@ -36,6 +37,8 @@ _SETS = f"""\
 	map static4 {{ typeof meta mark . ip saddr : ct mark; flags interval; comment "farm, network -> backend"; }}
 	map static6 {{ typeof meta mark . ip6 saddr : ct mark; flags interval; comment "farm, network -> backend"; }}
 	set usable {{ typeof ct mark; comment "backends that take connections, of farms with persistence"; }}
+	set over_rate {{ typeof meta mark; counter; comment "farms: turned away, their source opens too many a second"; }}
+	set over_connections {{ typeof meta mark; counter; comment "farms: turned away, their source has too many open"; }}
 	set masqueraded {{ typeof ct mark; comment "backends that see the appliance's address"; }}
 	set traffic {{ typeof ct mark . ct direction; counter; comment "packets and bytes of each backend"; }}
 	set virtual4 {{ typeof ip daddr; comment "virtual addresses that are no link's own"; }}
@@ -62,11 +65,13 @@ _DISPATCH = f"""\
 # Written into both chains that a first packet can come by: a jump would be one step more for each new connection.
 
 _RULES = f"""\
-	chain refuse {{
-		counter name refused
+	chain turned_away {{
 		meta l4proto tcp reject with tcp reset
 		ip protocol sctp reject with icmp type prot-unreachable
 		reject with icmpx type port-unreachable
+	}}
+	chain refuse {{
+		counter name refused goto turned_away
 	}}
 	chain discard {{
 		counter name discarded drop
@@ -147,7 +152,8 @@ table {TABLE} {{
 
 ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
-    "pickers", "choosers", "buckets", "shared", "static4", "static6", "usable",
-    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic", "arms", "near4", "near6",
+    "pickers", "admitted", "choosers", "buckets", "shared", "static4", "static6", "usable",
+    "over_rate", "over_connections", "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
+    "arms", "near4", "near6",
 )  # fmt: skip
 """Every set that has elements of ours; those of `sticky` are the packets'."""

@@ -17,6 +17,7 @@ Persistence = Literal["none", "address", "address-port"]
 BackendState = Literal["enabled", "drain", "disabled"]
 WhenDown = Literal["reject", "drop"]
 OnFailure = Literal["keep", "cut"]
+LimitAction = Literal["drop", "reject"]
 
 LongSeconds = Annotated[int, Field(ge=1, le=604_800, json_schema_extra={"unit": "s"})]
 """Up to a week."""
@@ -228,6 +229,49 @@ class Farm(Part):
         title="Sorry server",
         description="Takes connections while no backend does; never checked.",
     )
+    limit_rate: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        title="New connections of a source",
+        description="So many each client may open in a second (UDP: flows); by default as many as it likes.",
+        json_schema_extra={"unit": "1/s"},
+    )
+    limit_burst: int = Field(
+        default=20,
+        ge=1,
+        le=100_000,
+        title="Burst",
+        description="So many of them a client that was idle may open at once.",
+    )
+    limit_connections: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        title="Open connections of a source",
+        description="So many each client may have open at a time; by default as many as it likes.",
+    )
+    limit_prefix4: int = Field(
+        default=32,
+        ge=1,
+        le=32,
+        title="Limited IPv4 prefix",
+        description="Clients whose addresses begin with the same bits are limited as one.",
+        json_schema_extra={"unit": "bits"},
+    )
+    limit_prefix6: int = Field(
+        default=64,
+        ge=1,
+        le=128,
+        title="Limited IPv6 prefix",
+        description="The same for IPv6; 64 bits are one client's network in most places.",
+        json_schema_extra={"unit": "bits"},
+    )
+    limit_action: LimitAction = Field(
+        default="drop",
+        title="Beyond a limit",
+        description="`drop`: the client gets no answer. `reject`: it is refused at once.",
+    )
     checks: list[TcpCheck] = Field(
         default_factory=list,
         max_length=8,
@@ -249,6 +293,11 @@ class Farm(Part):
     def families(self) -> tuple[Family, ...]:
         """The IP families of the farm's virtual addresses, IPv4 first. Each is balanced over the backends of it."""
         return tuple(sorted({address.version for address in self.addresses}))
+
+    @property
+    def limited(self) -> bool:
+        """Whether a source is limited in any way."""
+        return self.limit_rate is not None or self.limit_connections is not None
 
     def hash_buckets(self, family: Family) -> int:
         """How many buckets `source-hash` needs for the backends of a family: a prime, with hundreds for each.

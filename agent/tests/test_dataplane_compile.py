@@ -12,8 +12,9 @@ from nft_json import held
 from agent.dataplane import compile_ruleset, readback, reweigh, script
 from agent.dataplane.assignment import Side
 from agent.dataplane.kernel import _refusal
+from agent.dataplane.limits import Limits, meters_of
 from agent.dataplane.pool import HashPicker, picker_of
-from agent.dataplane.script import CHAINS, delta, delta_from, text
+from agent.dataplane.script import CHAINS, METERS, delta, delta_from, text
 from agent.model import validate
 
 WEB4 = Side("web", 4)
@@ -42,6 +43,7 @@ def merged(ruleset):
             assert not held.keys() & content.keys()
             held.update(content)
     result[CHAINS] = {picker.name: ("", "") for picker in ruleset.chains}
+    result[METERS] = {meter.name: ("", "") for meter in meters_of(ruleset.chains)}
     return {set_name: content for set_name, content in result.items() if content}
 
 
@@ -49,8 +51,8 @@ def executed(elements, commands):
     """What elements become by commands: the rules of nftables, in small."""
     result = {set_name: dict(content) for set_name, content in elements.items()}
     for command in commands:
-        if command.set_name == CHAINS:
-            _chain(result, command.text)
+        if command.structural:
+            _chain(result, command.set_name, command.text)
             continue
         verb, _, _, _, set_name, body = command.text.split(maxsplit=5)
         content = result.setdefault(set_name, {})
@@ -65,15 +67,19 @@ def executed(elements, commands):
     return {set_name: content for set_name, content in result.items() if content}
 
 
-def _chain(result, command):
-    """A chain comes before it is referred to, and goes when nobody does."""
-    content = result.setdefault(CHAINS, {})
+def _chain(result, kind, command):
+    """A chain or set comes before it is referred to, and goes when nobody does."""
+    content = result.setdefault(kind, {})
     words = command.split()
     if words[0] == "delete":
-        assert f"jump {words[-1]}" not in [value for value, _ in result.get("pickers", {}).values()]
+        jumps = [value for name in ("pickers", "admitted") for value, _ in result.get(name, {}).values()]
+        assert f"jump {words[-1]}" not in jumps
+        limits = [limits for limits in map(Limits.named, result.get(CHAINS, {})) if limits]
+        assert words[-1] not in {meter.name for meter in meters_of(limits)} or kind == CHAINS
         del content[words[-1]]
     else:
         assert words[5] not in content
+        assert {word[1:] for word in words if word.startswith(("@rate", "@count"))} <= result.get(METERS, {}).keys()
         content[words[5]] = ("", "")
 
 
@@ -277,6 +283,49 @@ def test_a_farm_that_remembers_has_a_chain_for_it_before_its_picker():
     assert not nobody.chains
 
 
+def test_a_farm_with_limits_has_a_chain_for_them_before_everything_else():
+    limits = {"limit_rate": 10, "limit_burst": 25, "limit_connections": 5, "limit_prefix4": 24}
+    ruleset = compiled({"web": {**WEB, **limits, "persistence": "address"}})
+    held = merged(ruleset)
+    assert held["pickers"] == {"1": ("jump limit4_24_r10_b25_c5", "web/4")}
+    assert held["admitted"] == {"1": ("jump persist4_32_300", "")}
+    assert held["choosers"] == {"1": ("jump turn_2_0", "")}
+    assert held["over_rate"] == held["over_connections"] == {"1": ("", "")}
+    assert readback.assignment(_complete(held)) == ruleset.assignment
+    rate, count = sorted(meters_of(ruleset.chains), reverse=True)
+    assert (rate.name, rate.timeout) == ("rate4_24_10_25", 3)
+    assert count.name == "count4_24_5"
+    # Its sources are known further while nobody serves, and by the same set as long as the bound is the same.
+    nobody = compiled({"web": {**WEB, **limits, "persistence": "address"}}, {"web": {}}, previous=ruleset)
+    assert merged(nobody)["pickers"] == {"1": ("goto refuse", "web/4")}
+    assert [chain.name for chain in nobody.chains] == ["limit4_24_r10_b25_c5"]
+    other = compiled({"web": {**WEB, **limits, "limit_rate": 20}}, previous=ruleset)
+    assert [command.text.split()[:5] for command in delta(ruleset, other) if command.set_name == METERS] == [
+        ["table", "inet", "sluice", "{", "set"],
+        ["delete", "set", "inet", "sluice", "rate4_24_10_25"],
+    ]
+    free = compiled({"web": WEB}, previous=ruleset)
+    assert not {"admitted", "over_rate", "over_connections"} & merged(free).keys()
+    assert not free.chains
+
+
+@settings(deadline=None)
+@given(
+    st.builds(
+        Limits,
+        st.sampled_from([4, 6]),
+        st.integers(1, 128),
+        st.integers(1, 100_000),
+        st.integers(1, 100_000),
+        st.none() | st.integers(1, 65535),
+        st.booleans(),
+    )
+)
+def test_limits_are_known_again_by_the_name_of_their_chain(limits):
+    assert Limits.named(limits.name) == limits
+    assert Limits.named(limits.name + "x") is None
+
+
 def test_farms_that_hash_alike_share_a_chain_that_comes_and_goes_with_them():
     hashing = {**WEB, "scheduler": "source-hash"}
     plain = compiled({"web": WEB})
@@ -319,6 +368,9 @@ FARM = st.fixed_dictionaries(
         "hash_prefix4": st.sampled_from([24, 32]),
         "persistence": st.sampled_from(["none", "none", "address", "address-port"]),
         "persistence_timeout": st.sampled_from([60, 300]),
+        "limit_rate": st.sampled_from([None, None, 10, 20]),
+        "limit_connections": st.sampled_from([None, None, 10, 20]),
+        "limit_action": st.sampled_from(["drop", "reject"]),
         "static": st.booleans(),
         "enabled": st.booleans(),
         "sorry_server": st.sampled_from([None, {"address": "10.30.0.9"}, {"address": "10.30.0.9", "port": 8080}]),
@@ -358,7 +410,8 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
                     addresses.append("fd00:20::3")
                 content[name] = {**settings, "addresses": addresses, "backends": backends}
         ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous)
-        assert executed(holds, delta_from(holds, ruleset)) == merged(ruleset)
+        found = {name: held for name, held in holds.items() if name != METERS}  # told by the chains
+        assert executed(holds, delta_from(found, ruleset)) == merged(ruleset)
         if previous:
             assert executed(holds, delta(previous, ruleset)) == merged(ruleset)
         previous, holds = ruleset, merged(ruleset)
