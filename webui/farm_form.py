@@ -16,9 +16,11 @@ from webui.forms import ReasonForm
 
 SECTIONS = {
     "hash": ("hash_port", "hash_prefix4", "hash_prefix6"),
-    "flows": ("flow_timeout", "flow_timeout_udp"),
     "persistence": (
         "persistence", "persistence_timeout", "persistence_prefix4", "persistence_prefix6", "persistence_static",
+    ),
+    "limits": (
+        "limit_rate", "limit_burst", "limit_connections", "limit_prefix4", "limit_prefix6", "limit_action",
     ),
     "more": ("minimum_active", "on_failure", "slow_start", "drain_timeout", "when_down", "sorry_address", "sorry_port"),
 }  # fmt: skip
@@ -68,8 +70,6 @@ class FarmForm(ReasonForm):
     protocols = described(Ticks, "Farm", "protocols")
     ports = described(Numbers, "Farm", "ports")
     forwarding = described(Choice, "Farm", "forwarding")
-    flow_timeout = described(Number, "Farm", "flow_timeout")
-    flow_timeout_udp = described(Number, "Farm", "flow_timeout_udp")
     scheduler = described(Choice, "Farm", "scheduler")
     hash_port = described(Flag, "Farm", "hash_port")
     hash_prefix4 = described(Number, "Farm", "hash_prefix4")
@@ -86,6 +86,12 @@ class FarmForm(ReasonForm):
     when_down = described(Choice, "Farm", "when_down")
     sorry_address = described(StringField, "Farm", "sorry_server")
     sorry_port = described(StringField, "SorryServer", "port", label="Sorry server's port")
+    limit_rate = described(Number, "Farm", "limit_rate")
+    limit_burst = described(Number, "Farm", "limit_burst")
+    limit_connections = described(Number, "Farm", "limit_connections")
+    limit_prefix4 = described(Number, "Farm", "limit_prefix4")
+    limit_prefix6 = described(Number, "Farm", "limit_prefix6")
+    limit_action = described(Choice, "Farm", "limit_action")
     checks = FieldList(FormField(CheckForm))
     backends = FieldList(FormField(BackendForm))
 
@@ -104,8 +110,6 @@ class FarmForm(ReasonForm):
     def opened(self, section: str) -> bool:
         """Whether a section is to be seen: it says something of its own, has a fault, or counts."""
         if section == "hash" and self.scheduler.data == "source-hash":
-            return True
-        if section == "flows" and self.forwarding.data == "direct":
             return True
         return any(_tells(self[name]) for name in SECTIONS[section])
 

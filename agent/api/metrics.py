@@ -73,6 +73,17 @@ def _farms(farms: Mapping[str, FarmNow]) -> Iterator[Family]:
         [(labels, float(farm.status != "up")) for labels, farm in enabled],
     )
     yield from _traffic("sluice_farm", "farm", everyone)
+    limits = [
+        ({**labels, "limit": limit}, count)
+        for labels, farm in everyone
+        for limit, count in (farm.turned_away.model_dump().items() if farm.turned_away else ())
+    ]
+    yield Family(
+        "sluice_farm_turned_away_total",
+        "counter",
+        "New connections that a limit of the farm turned away; absent for a farm that limits no source.",
+        limits,
+    )
     sorry = [({"farm": name}, farm.sorry_server) for name, farm in farms.items() if farm.sorry_server]
     yield Family(
         "sluice_sorry_server_answers",

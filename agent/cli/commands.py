@@ -93,6 +93,9 @@ def _show_status(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
         yield ""
         yield plain(f"{name}: {farm['status']}, {where}, {what}, {farm['scheduler']}, {farm['forwarding']}")
         yield from _backends(farm)
+        if any((farm["turned_away"] or {}).values()):
+            counts = ", ".join(f"{limit} {count(number)}" for limit, number in farm["turned_away"].items())
+            yield f"turned away by limits: {counts}"
     troubles = {(trouble["code"], trouble["message"]) for trouble in [*system["troubles"], *state["troubles"]]}
     if troubles:
         yield ""

@@ -2,7 +2,7 @@
 """From the document, the checks and the kernel's counters to the answers of the API."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
@@ -22,6 +22,7 @@ from agent.model.state import (
     SystemNow,
     Traffic,
     Trouble,
+    TurnedAway,
 )
 from agent.scheduling import STEPS, Times, roles, status, weights
 from agent.system import facts, hostname
@@ -29,6 +30,16 @@ from agent.system import facts, hostname
 Key = tuple[str, str]
 Figures = Mapping[Key, Counters]
 Active = Mapping[Key, int]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the kernel tells: counters and open connections of each backend, and what limits turned away, by farm."""
+
+    figures: Figures = field(default_factory=dict)
+    active: Active = field(default_factory=dict)
+    turned_away: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
 
 FRESH = 1.0
 """Seconds for which counters are answered again without asking the kernel."""
@@ -74,19 +85,19 @@ class Observer:
         self._host = host
         self._checker = checker
         self._asked = float("-inf")
-        self._counted: tuple[Figures, Active] = ({}, {})
+        self._counted = Counted()
 
-    def count(self) -> tuple[Figures, Active]:
-        """Counters and open connections of each backend; blocks. What the kernel does not tell stays as it was."""
+    def count(self) -> Counted:
+        """What the kernel tells now; blocks. What it does not tell stays as it was."""
         if monotonic() - self._asked >= FRESH:
             try:
-                self._counted = self._kernel.counters(), self._kernel.active()
+                self._counted = Counted(self._kernel.counters(), self._kernel.active(), self._kernel.turned_away())
             except (KernelRefused, OSError):
                 return self._counted
             self._asked = monotonic()
         return self._counted
 
-    def state(self, held: Held, troubles: list[Trouble], counted: tuple[Figures, Active]) -> StateNow:
+    def state(self, held: Held, troubles: list[Trouble], counted: Counted) -> StateNow:
         """Every farm and backend as it is now."""
         return StateNow(
             time=datetime.now(UTC),
@@ -95,7 +106,7 @@ class Observer:
             troubles=troubles,
         )
 
-    def _farm(self, name: str, farm: Farm, held: Held, counted: tuple[Figures, Active]) -> FarmNow:
+    def _farm(self, name: str, farm: Farm, held: Held, counted: Counted) -> FarmNow:
         verdicts = verdicts_on(farm, self._checker)
         ruleset, now = held.ruleset, monotonic()
         known = roles(farm, health_of(verdicts), held.times.drained(name, farm, now))
@@ -132,6 +143,7 @@ class Observer:
                 bytes_in=sum(each.bytes_in for each in everyone),
                 bytes_out=sum(each.bytes_out for each in everyone),
             ),
+            turned_away=TurnedAway(**counted.turned_away.get(name, {})) if farm.limited else None,
             backends=backends,
             sorry_server=sorry,
         )
@@ -176,16 +188,14 @@ def _in(seconds: float) -> datetime:
     return moment.replace(microsecond=0)
 
 
-def _traffic(key: Key, counted: tuple[Figures, Active]) -> Traffic:
-    counters = counted[0].get(key, Counters())
+def _traffic(key: Key, counted: Counted) -> Traffic:
+    counters = counted.figures.get(key, Counters())
     return Traffic(
-        active=counted[1].get(key, 0), new=counters.new, bytes_in=counters.bytes_in, bytes_out=counters.bytes_out
+        active=counted.active.get(key, 0), new=counters.new, bytes_in=counters.bytes_in, bytes_out=counters.bytes_out
     )
 
 
-def _sorry_now(
-    name: str, farm: Farm, ruleset: Ruleset | None, counted: tuple[Figures, Active]
-) -> SorryServerNow | None:
+def _sorry_now(name: str, farm: Farm, ruleset: Ruleset | None, counted: Counted) -> SorryServerNow | None:
     if farm.sorry_server is None:
         return None
     key = sorry_name(farm.sorry_server)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Self
 
 from agent.dataplane.pool import masked
-from agent.dataplane.tables import TABLE, Chain
 from agent.model import Family, Farm
 
 
@@ -43,11 +42,6 @@ class Persistence:
         """The name of its chain."""
         more = f"{'_port' if self.port else ''}{'_static' if self.static else ''}"
         return f"persist{self.family}_{self.prefix}_{self.timeout}{more}"
-
-    @property
-    def chain(self) -> Chain:
-        """Its chain."""
-        return Chain(TABLE, self.name, self.rules)
 
     @property
     def set_name(self) -> str:

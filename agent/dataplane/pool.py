@@ -18,7 +18,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from agent.dataplane import buckets
-from agent.dataplane.tables import TABLE, Chain
 from agent.model import Family
 
 
@@ -43,12 +42,6 @@ class Picker:
         picker: with the 273 turn pickers on the same map, 10 000 farms take a second longer to load.
         """
         return "buckets" if self.kind == "turn" else "shared"
-
-    @property
-    def rules(self) -> tuple[str, ...]:
-        """The rule of its chain."""
-        how = "inc" if self.kind == "turn" else "random"
-        return (f"ct mark set meta mark . numgen {how} mod {self.size} map @{self.buckets}",)
 
     @property
     def shared(self) -> bool:
@@ -80,11 +73,6 @@ class HashPicker:
     def buckets(self) -> str:
         """The map that its farms' buckets are in."""
         return "buckets"
-
-    @property
-    def chain(self) -> Chain:
-        """Its chain, where connections have marks."""
-        return Chain(TABLE, self.name, self.rules)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -176,4 +164,5 @@ def is_exact(picker: Picker | HashPicker, weights: Iterable[int]) -> bool:
 def chains() -> Iterator[tuple[str, str]]:
     """Name and rule of every picker's chain."""
     for picker in BY_NAME.values():
-        yield picker.name, picker.rules[0]
+        how = "inc" if picker.kind == "turn" else "random"
+        yield picker.name, f"ct mark set meta mark . numgen {how} mod {picker.size} map @{picker.buckets}"

@@ -6,29 +6,18 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
 from agent.dataplane.assignment import Assignment, Side, SideNumbers
+from agent.dataplane.limits import Limits
+from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, is_exact
-from agent.dataplane.tables import Chain
 from agent.model import Family, Farm
 from agent.model.state import Role
-from agent.model.types import Address
 
 Element = tuple[str, str]
 """What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
 Elements = Mapping[str, Mapping[str, Element]]
 """Elements by set and key, all in the notation of nft."""
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How the backends of a side that is forwarded at ingress are reached."""
-
-    exits: Mapping[str, int] = field(default_factory=dict)
-    """The index of the link that each is on, by name; one that is on none is missing."""
-    own: frozenset[Address] = frozenset()
-    """Virtual addresses of the side that are a link's own: what comes for them is the appliance's."""
-
-
-NOWHERE = Reach()
+Chain = HashPicker | Persistence | Limits
+"""A chain that is not of the skeleton: it comes with the first who wants it and goes with the last."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +34,11 @@ class Part:
     cut: frozenset[int]
     """The marks of those that lose all their connections."""
     shares: Mapping[str, float]
-    reach: Reach = NOWHERE
 
 
 @dataclass(frozen=True)
 class Ruleset:
-    """The whole contents of our tables for one document and its effective weights."""
+    """The whole contents of `table inet sluice` for one document and its effective weights."""
 
     parts: Mapping[Side, Part]
     """Only farms that are enabled."""
@@ -59,8 +47,6 @@ class Ruleset:
     assignment: Assignment
     chains: frozenset[Chain] = frozenset()
     """The chains that are not of the skeleton: they come and go with those who want them."""
-    links: tuple[tuple[int, str], ...] = ()
-    """Index and name of each link that packets can come in by."""
     _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _turns: frozenset[Picker] | None = field(default=None, init=False, repr=False, compare=False)
     _name: object = field(default_factory=object, init=False, repr=False, compare=False)
@@ -113,8 +99,7 @@ class Ruleset:
         before = [self.parts[side].numbers for side in parts]
         after = {side: part.numbers for side, part in parts.items()}
         sides = {**self.assignment.sides, **after}
-        assignment = replace(self.assignment, sides=sides)
-        result = Ruleset({**self.parts, **parts}, self.common, assignment, chains, self.links)
+        result = Ruleset({**self.parts, **parts}, self.common, replace(self.assignment, sides=sides), chains)
         left = self.turns() - {each.picker for each in before}
         turns = [*left, *(each.picker for each in after.values())]
         known = {

@@ -5,17 +5,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.dataplane.ingress import rank_of
-from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
-from agent.dataplane.skeleton import SKELETON
-from agent.dataplane.tables import CHAIN_SETS, Chain, table_of
+from agent.dataplane.limits import Limits, Meter, meters_of
+from agent.dataplane.ruleset import Chain, Element, Elements, Ruleset, changed
+from agent.dataplane.skeleton import SKELETON, TABLE
+
+CHAINS = "chains"
+"""The chains that come and go, where elements are told by set."""
+METERS = "meters"
+"""The sets that come and go with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """Elements that a set gets or loses, and which farm (None: none, or unknown) they are of.
 
-    What the sets `chains` and `in_chains` get or lose is a chain, with its rules as the value.
+    What the set `chains` gets or loses is a chain, with its rules as the value; the set `meters`, a set, with its
+    declaration.
     """
 
     verb: Literal["add", "delete"]
@@ -26,25 +31,25 @@ class Command:
     @property
     def text(self) -> str:
         """One line for nft."""
-        table = table_of(self.set_name)
-        if self.is_chain:
-            return "; ".join(_chain(self.verb, table, name, body) for name, (body, _comment) in self.elements.items())
+        if self.structural:
+            kind = "chain" if self.set_name == CHAINS else "set"
+            return "; ".join(_made(self.verb, kind, name, what) for name, (what, _comment) in self.elements.items())
         if self.verb == "add":
             words = ", ".join(_element(key, element) for key, element in self.elements.items())
         else:
             words = ", ".join(self.elements)
-        return f"{self.verb} element {table} {self.set_name} {{ {words} }}"
+        return f"{self.verb} element {TABLE} {self.set_name} {{ {words} }}"
 
     @property
-    def is_chain(self) -> bool:
-        """Whether it is about chains, not elements."""
-        return self.set_name in CHAIN_SETS.values()
+    def structural(self) -> bool:
+        """Whether it is about chains or sets and not about elements."""
+        return self.set_name in (CHAINS, METERS)
 
 
 def script(ruleset: Ruleset) -> str:
-    """A script for `nft -f`: the kernel then holds this ruleset, whatever our tables held before."""
+    """A script for `nft -f`: the kernel then holds this ruleset, whatever `table inet sluice` held before."""
     lines = ["# What Sluice has the kernel hold. Load it with: nft -f FILE", SKELETON]
-    lines.extend(command.text for command in _chains(ruleset.chains))
+    lines.extend(command.text for command in _come(ruleset.chains, meters_of(ruleset.chains)))
     for farm, elements in ruleset.pieces():
         lines.append(f"# farm {farm}" if farm else "# all farms")
         lines.extend(command.text for command in _adds(farm, elements))
@@ -54,7 +59,7 @@ def script(ruleset: Ruleset) -> str:
 def fresh(ruleset: Ruleset) -> list[Command]:
     """The commands that fill an empty table."""
     elements = (command for farm, elements in ruleset.pieces() for command in _adds(farm, elements))
-    return [*_chains(ruleset.chains), *elements]
+    return [*_come(ruleset.chains, meters_of(ruleset.chains)), *elements]
 
 
 def delta(old: Ruleset, new: Ruleset) -> list[Command]:
@@ -65,25 +70,28 @@ def delta(old: Ruleset, new: Ruleset) -> list[Command]:
     for side, before, after in changed(old, new):
         pieces.append((side.farm, before.elements if before else {}, after.elements if after else {}))
     for farm, before_elements, after_elements in pieces:
-        gone, come = _difference(before_elements, after_elements)
-        deletions.extend(_deletes(farm, gone))
-        additions.extend(_adds(farm, come))
+        fewer, more = _difference(before_elements, after_elements)
+        deletions.extend(_deletes(farm, fewer))
+        additions.extend(_adds(farm, more))
     # All deletions first: an address and port may move from one farm to another. No chain goes while it is referred to.
-    gone_chains = [_remove(chain.set_name, chain.name) for chain in sorted(old.chains - new.chains, reverse=True)]
-    return [*_chains(new.chains - old.chains), *deletions, *additions, *gone_chains]
+    before_meters, after_meters = meters_of(old.chains), meters_of(new.chains)
+    come = _come(new.chains - old.chains, after_meters - before_meters)
+    gone = _go((chain.name for chain in old.chains - new.chains), before_meters - after_meters)
+    return [*come, *deletions, *additions, *gone]
 
 
 def delta_from(held: Elements, new: Ruleset) -> list[Command]:
     """The commands that lead from elements that were found in the kernel to a ruleset.
 
-    What `held` has as the sets `chains` and `in_chains` are the chains that come and go.
+    What `held` has as the set `chains` are the chains that come and go.
     """
-    chains = {(chain.set_name, chain.name): chain for chain in new.chains}
-    found = {(set_name, name) for set_name in CHAIN_SETS.values() for name in held.get(set_name, {})}
-    come_chains = _chains(chain for place, chain in chains.items() if place not in found)
-    gone_chains = [_remove(*place) for place in sorted(found - chains.keys(), key=_last_first)]
+    chains = {chain.name: chain for chain in new.chains}
+    found = held.get(CHAINS, {})
+    before_meters, after_meters = meters_of(map(Limits.named, found)), meters_of(new.chains)
+    come_first = _come([chain for name, chain in chains.items() if name not in found], after_meters - before_meters)
+    gone_last = _go(found.keys() - chains.keys(), before_meters - after_meters)
     additions: list[Command] = []
-    left = {name: dict(elements) for name, elements in held.items() if name not in CHAIN_SETS.values()}
+    left = {set_name: dict(elements) for set_name, elements in held.items() if set_name != CHAINS}
     gone: dict[str, dict[str, Element]] = {}
     for farm, wanted in new.pieces():
         here = {
@@ -96,7 +104,7 @@ def delta_from(held: Elements, new: Ruleset) -> list[Command]:
         additions.extend(_adds(farm, come))
     for set_name, elements in left.items():
         gone.setdefault(set_name, {}).update(elements)
-    return [*come_chains, *_deletes(None, gone), *additions, *gone_chains]
+    return [*come_first, *_deletes(None, gone), *additions, *gone_last]
 
 
 def text(commands: Iterable[Command]) -> str:
@@ -104,23 +112,25 @@ def text(commands: Iterable[Command]) -> str:
     return "\n".join(command.text for command in commands)
 
 
-def _last_first(place: tuple[str, str]) -> tuple[int, str, str]:
-    """Who leads to others goes before them."""
-    set_name, name = place
-    return -rank_of(name), set_name, name
+def _name(chain: Chain) -> str:
+    return chain.name
 
 
-def _chains(chains: Iterable[Chain]) -> list[Command]:
-    return [Command("add", each.set_name, {each.name: (each.body, "")}, None) for each in sorted(chains)]
+def _come(chains: Iterable[Chain], meters: Iterable[Meter]) -> list[Command]:
+    sets = [Command("add", METERS, {each.name: (each.declaration, "")}, None) for each in sorted(meters)]
+    return sets + [
+        Command("add", CHAINS, {each.name: ("; ".join(each.rules), "")}, None) for each in sorted(chains, key=_name)
+    ]
 
 
-def _remove(set_name: str, chain: str) -> Command:
-    return Command("delete", set_name, {chain: ("", "")}, None)
+def _go(chains: Iterable[str], meters: Iterable[Meter]) -> list[Command]:
+    gone = [Command("delete", CHAINS, {name: ("", "")}, None) for name in sorted(chains)]
+    return gone + [Command("delete", METERS, {each.name: ("", "")}, None) for each in sorted(meters)]
 
 
-def _chain(verb: str, table: str, name: str, body: str) -> str:
+def _made(verb: str, kind: str, name: str, what: str) -> str:
     # One line: a chain with its rules is there whole, or not at all.
-    return f"table {table} {{ chain {name} {{ {body}; }}; }}" if verb == "add" else f"delete chain {table} {name}"
+    return f"table {TABLE} {{ {kind} {name} {{ {what}; }}; }}" if verb == "add" else f"delete {kind} {TABLE} {name}"
 
 
 def _difference(before: Elements, after: Elements) -> tuple[Elements, Elements]:

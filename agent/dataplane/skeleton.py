@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The permanent part of our tables: sets, chains and rules, loaded once. Only elements change later.
-
-That of `table inet sluice` stands here, that of `table netdev sluice` in `ingress`.
-"""
+"""The permanent part of `table inet sluice`: sets, chains and rules, loaded once. Only elements change later."""
 
 from hashlib import sha256
 
-from agent.dataplane import ingress
 from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import chains
-from agent.dataplane.tables import INGRESS, INGRESS_SETS, TABLE
 from agent.model import MANAGEMENT_PORT
+
+TABLE = "inet sluice"
 
 STICKY_SIZE = 1 << 20
 """Clients that are remembered, by kind of key: a new one beyond is balanced, and not remembered."""
@@ -25,6 +22,7 @@ _SETS = f"""\
 	map whole4 {{ typeof ip daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
 	map whole6 {{ typeof ip6 daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
 	map pickers {{ typeof meta mark : verdict; comment "farm -> how its buckets are chosen"; }}
+	map admitted {{ typeof meta mark : verdict; comment "farm with limits -> what follows them"; }}
 	map choosers {{ typeof meta mark : verdict; comment "farm with persistence -> how its buckets are chosen"; }}
 	map buckets {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "farm, bucket -> backend"; }}
 	map shared {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "the same, random pickers"; }}
@@ -39,6 +37,8 @@ _SETS = f"""\
 	map static4 {{ typeof meta mark . ip saddr : ct mark; flags interval; comment "farm, network -> backend"; }}
 	map static6 {{ typeof meta mark . ip6 saddr : ct mark; flags interval; comment "farm, network -> backend"; }}
 	set usable {{ typeof ct mark; comment "backends that take connections, of farms with persistence"; }}
+	set over_rate {{ typeof meta mark; counter; comment "farms: turned away, their source opens too many a second"; }}
+	set over_connections {{ typeof meta mark; counter; comment "farms: turned away, their source has too many open"; }}
 	set masqueraded {{ typeof ct mark; comment "backends that see the appliance's address"; }}
 	set traffic {{ typeof ct mark . ct direction; counter; comment "packets and bytes of each backend"; }}
 	set virtual4 {{ typeof ip daddr; comment "virtual addresses that are no link's own"; }}
@@ -65,11 +65,13 @@ _DISPATCH = f"""\
 # Written into both chains that a first packet can come by: a jump would be one step more for each new connection.
 
 _RULES = f"""\
-	chain refuse {{
-		counter name refused
+	chain turned_away {{
 		meta l4proto tcp reject with tcp reset
 		ip protocol sctp reject with icmp type prot-unreachable
 		reject with icmpx type port-unreachable
+	}}
+	chain refuse {{
+		counter name refused goto turned_away
 	}}
 	chain discard {{
 		counter name discarded drop
@@ -136,8 +138,8 @@ def _body() -> str:
 
 _BODY = _body()
 
-VERSION = sha256((_BODY + ingress.version()).encode()).hexdigest()[:16]
-"""Tells skeletons apart; the tables have it as the comment of their maps `numbers` and `in_numbers`."""
+VERSION = sha256(_BODY.encode()).hexdigest()[:16]
+"""Tells skeletons apart; the table has it as the comment of its map `numbers`."""
 
 SKELETON = f"""\
 table {TABLE}
@@ -145,18 +147,13 @@ delete table {TABLE}
 table {TABLE} {{
 	map numbers {{ typeof meta mark : meta mark; comment "{VERSION}"; }}
 {_BODY}}}
-table {INGRESS}
-delete table {INGRESS}
-table {INGRESS} {{
-	map in_numbers {{ typeof meta mark : meta mark; comment "{VERSION}"; }}
-{ingress.body()}}}
 """
-"""Replaces whatever the tables held by the permanent part, without elements. A script for nft."""
+"""Replaces whatever the table held by the permanent part, without elements. A script for nft."""
 
 ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
-    "pickers", "choosers", "buckets", "shared", "static4", "static6", "usable",
-    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic", "arms", "near4", "near6",
-    *INGRESS_SETS,
+    "pickers", "admitted", "choosers", "buckets", "shared", "static4", "static6", "usable",
+    "over_rate", "over_connections", "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
+    "arms", "near4", "near6",
 )  # fmt: skip
 """Every set that has elements of ours; those of `sticky` are the packets'."""

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from agent.dataplane.limits import Limits
 from agent.dataplane.packet import Packet, endpoint
+from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.readback import TARGETS
 from agent.dataplane.ruleset import Ruleset
-from agent.dataplane.tables import TABLE
+from agent.dataplane.skeleton import TABLE
 from agent.dataplane.trace import KEPT, LEFT, REQUEST, TRACE_TABLE, Event, Handles, Rules, permanent, rules
 from agent.model.trace import Origin, Outcome, Service, Trace, TracedPacket, TraceEvent
 
@@ -22,6 +24,12 @@ _REJECTIONS = (
 )
 SORRY = "sorry server"
 """What a farm's sorry server is called where a backend is named."""
+
+_OVER = {
+    "over_rate": "opens more connections a second than the farm lets it (`limit_rate`)",
+    "over_connections": "has as many connections open as the farm lets it (`limit_connections`)",
+}
+"""What is said of a source by the set that counts it."""
 
 _DISCARDED = "Dropped: so the farm says (`when_down`) for when no backend takes connections."
 _GUARD = (
@@ -51,7 +59,7 @@ class Known:
         """What is known by this ruleset and the handles of its rules."""
         chains: dict[str, Sequence[str]] = {**permanent()}
         if ruleset:
-            chains |= {each.name: each.rules for each in ruleset.chains if each.name.startswith("persist")}
+            chains |= {each.name: each.rules for each in ruleset.chains if isinstance(each, Persistence | Limits)}
         farms: dict[int, str] = {}
         targets: dict[tuple[str, int | None], list[tuple[str, str]]] = {}
         for side, part in ruleset.parts.items() if ruleset else ():
@@ -153,8 +161,8 @@ def _ours(tale: _Tale, step: Event, known: Known, seen: Packet | None) -> None:
         tale.words.append(f"Its destination became {where}" + (f", {_named(tale.who[1])}." if tale.who else "."))
     elif step.chain.startswith("balance") and step.verdict.startswith("goto "):
         tale.words.append("The farm has no backend that takes connections.")
-    elif step.chain.startswith("persist") and step.kind == "rule":
-        _remembered(tale, step, rule)
+    elif step.chain.startswith(("limit", "persist")) and step.kind == "rule":
+        (_limited if step.chain.startswith("limit") else _remembered)(tale, step, rule)
     elif step.verdict == "goto unserved":
         tale.words.append(f"It is for the appliance: no farm serves {_service(tale.first)} of this virtual address.")
     elif step.kind == "rule" and (picker := picker_of(step.chain)) and step.verdict == "continue":
@@ -190,6 +198,13 @@ def _remembered(tale: _Tale, step: Event, rule: str) -> None:
         tale.words.append("The choice is remembered.")
 
 
+def _limited(tale: _Tale, step: Event, rule: str) -> None:
+    """A step in the chain of a farm's limits."""
+    if step.verdict in ("drop", "goto turned_away"):
+        over = next((words for name, words in _OVER.items() if f"@{name} " in rule), "is beyond a limit")
+        tale.words.append(f"Its source {over}.")
+
+
 def _picked(picker: Picker | HashPicker) -> str:
     if isinstance(picker, HashPicker):
         return f"Picker {picker.name} chose one of {picker.size} buckets by the client's address."
@@ -219,6 +234,8 @@ def _dropped(tale: _Tale, step: Event, rule: str) -> None:
         else:
             why = "finds it invalid: its connection has ended, or it is out of the window."
         tale.ends("dropped", _FORWARD + why)
+    elif step.chain.startswith("limit"):
+        tale.ends("dropped", "Dropped by the farm's limits.")
     elif "guarded" in rule or "discarded" in rule:
         tale.ends("dropped", _GUARD if "guarded" in rule else _DISCARDED)
     elif rule == "ct state invalid drop":

@@ -11,12 +11,13 @@ from agent.model.types import HostAddress, Name, NetworkAddress, Port, Ports
 
 Protocol = Literal["tcp", "udp", "sctp", "all"]
 Family = Literal[4, 6]
-Forwarding = Literal["dnat", "snat", "direct"]
+Forwarding = Literal["dnat", "snat"]
 Scheduler = Literal["round-robin", "weighted", "source-hash", "priority"]
 Persistence = Literal["none", "address", "address-port"]
 BackendState = Literal["enabled", "drain", "disabled"]
 WhenDown = Literal["reject", "drop"]
 OnFailure = Literal["keep", "cut"]
+LimitAction = Literal["drop", "reject"]
 
 LongSeconds = Annotated[int, Field(ge=1, le=604_800, json_schema_extra={"unit": "s"})]
 """Up to a week."""
@@ -129,26 +130,7 @@ class Farm(Part):
         default="dnat",
         title="Forwarding",
         description="`dnat`: backends see the client's address (the appliance's, where the client is in their own "
-        "network) and answer through the appliance. `snat`: backends see the appliance's address. "
-        "`direct`: backends get packets as they come and answer clients themselves; each has the virtual addresses, "
-        "too.",
-    )
-    flow_timeout: int = Field(
-        default=900,
-        ge=60,
-        le=604_800,
-        title="Flow timeout",
-        description="With `direct`: a TCP connection or SCTP association without a packet of its client for so long is "
-        "forgotten, and balanced anew.",
-        json_schema_extra={"unit": "s"},
-    )
-    flow_timeout_udp: int = Field(
-        default=120,
-        ge=60,
-        le=604_800,
-        title="UDP flow timeout",
-        description="The same for UDP flows.",
-        json_schema_extra={"unit": "s"},
+        "network) and answer through the appliance. `snat`: backends see the appliance's address.",
     )
     scheduler: Scheduler = Field(
         default="round-robin",
@@ -247,6 +229,49 @@ class Farm(Part):
         title="Sorry server",
         description="Takes connections while no backend does; never checked.",
     )
+    limit_rate: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        title="New connections of a source",
+        description="So many each client may open in a second (UDP: flows); by default as many as it likes.",
+        json_schema_extra={"unit": "1/s"},
+    )
+    limit_burst: int = Field(
+        default=20,
+        ge=1,
+        le=100_000,
+        title="Burst",
+        description="So many of them a client that was idle may open at once.",
+    )
+    limit_connections: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        title="Open connections of a source",
+        description="So many each client may have open at a time; by default as many as it likes.",
+    )
+    limit_prefix4: int = Field(
+        default=32,
+        ge=1,
+        le=32,
+        title="Limited IPv4 prefix",
+        description="Clients whose addresses begin with the same bits are limited as one.",
+        json_schema_extra={"unit": "bits"},
+    )
+    limit_prefix6: int = Field(
+        default=64,
+        ge=1,
+        le=128,
+        title="Limited IPv6 prefix",
+        description="The same for IPv6; 64 bits are one client's network in most places.",
+        json_schema_extra={"unit": "bits"},
+    )
+    limit_action: LimitAction = Field(
+        default="drop",
+        title="Beyond a limit",
+        description="`drop`: the client gets no answer. `reject`: it is refused at once.",
+    )
     checks: list[TcpCheck] = Field(
         default_factory=list,
         max_length=8,
@@ -270,14 +295,9 @@ class Farm(Part):
         return tuple(sorted({address.version for address in self.addresses}))
 
     @property
-    def at_ingress(self) -> bool:
-        """Whether its packets are forwarded as they come in, past connection tracking."""
-        return self.forwarding == "direct"
-
-    @property
-    def keeps_ports(self) -> bool:
-        """Whether backends get every packet with the port that the client asked for."""
-        return self.forwarding == "direct"
+    def limited(self) -> bool:
+        """Whether a source is limited in any way."""
+        return self.limit_rate is not None or self.limit_connections is not None
 
     def hash_buckets(self, family: Family) -> int:
         """How many buckets `source-hash` needs for the backends of a family: a prime, with hundreds for each.

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from agent.model import farm_rules, ingress_rules, network_rules
+from agent.model import farm_rules, network_rules
 from agent.model.document import Configuration
 from agent.model.farm import Farm
 from agent.model.faults import Fault, pointer
@@ -21,6 +21,9 @@ MAX_HASH_BUCKETS = 4_000_000
 MAX_WAYS = 64
 """Different settings of persistence in a document: each is a chain in the kernel."""
 
+MAX_LIMITS = 32
+"""Different settings of limits in a document: each is a chain, and up to two sets of sources, in the kernel."""
+
 
 def faults(config: Configuration) -> Iterator[Fault]:
     """Every fault of a document whose fields are each well-formed."""
@@ -29,7 +32,6 @@ def faults(config: Configuration) -> Iterator[Fault]:
     yield from network_rules.faults(config)
     for name, farm in config.farms.items():
         yield from farm_rules.faults(name, farm)
-        yield from ingress_rules.faults(name, farm)
 
 
 def _services(farm: Farm) -> int:
@@ -67,6 +69,26 @@ def _persistence(config: Configuration) -> Iterator[Fault]:
             pointer("farms"),
             f"have {len(ways)} different settings of persistence (kind, timeout, prefixes); "
             f"the appliance takes {MAX_WAYS}",
+        )
+
+
+def _limits(config: Configuration) -> Iterator[Fault]:
+    settings = {
+        (
+            farm.limit_rate and (farm.limit_rate, farm.limit_burst),
+            farm.limit_connections,
+            farm.limit_prefix4,
+            farm.limit_prefix6,
+            farm.limit_action,
+        )
+        for farm in config.farms.values()
+        if farm.limited
+    }
+    if len(settings) > MAX_LIMITS:
+        yield Fault(
+            pointer("farms"),
+            f"have {len(settings)} different settings of limits (rate, burst, connections, prefixes, action); "
+            f"the appliance takes {MAX_LIMITS}",
         )
 
 
@@ -148,6 +170,7 @@ _RULES = (
     _size,
     _hashing,
     _persistence,
+    _limits,
     _overlaps,
     _backends,
     _management,

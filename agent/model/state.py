@@ -61,6 +61,13 @@ class SorryServerNow(_Answer):
     traffic: Traffic
 
 
+class TurnedAway(_Answer):
+    """What a farm's limits turned away, since the farm was created or last got limits."""
+
+    rate: int = Field(default=0, description="New connections of sources that opened too many a second.")
+    connections: int = Field(default=0, description="New connections of sources that had too many open.")
+
+
 class FarmNow(_Answer):
     """A farm as it is now."""
 
@@ -76,6 +83,7 @@ class FarmNow(_Answer):
     when_down: str = Field(description="What clients get while no backend takes connections.")
     exact_turn: bool = Field(description="Whether its turn is its own (round robin exact), not shared with others.")
     traffic: Traffic
+    turned_away: TurnedAway | None = Field(default=None, description="null where the farm limits no source.")
     backends: dict[str, BackendNow]
     sorry_server: SorryServerNow | None = None
 

@@ -70,6 +70,9 @@ class FakeKernel:
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self.applied[-1].marks().values(), 2)
 
+    def turned_away(self) -> dict[str, dict[str, int]]:
+        return {side.farm: {"rate": 5} for side, part in self.applied[-1].parts.items() if part.farm.limited}
+
 
 class FakeHost:
     """A machine with one link, 192.0.2.1/24."""

@@ -61,6 +61,10 @@ class KernelEdge(Kernel):
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self._names(), 3)
 
+    def turned_away(self) -> dict[str, dict[str, int]]:
+        found = self.holds.parts.items() if self.holds else ()
+        return {side.farm: {"rate": 5} for side, part in found if part.farm.limited}
+
     def _names(self) -> list[tuple[str, str]]:
         return list(self.holds.marks().values()) if self.holds else []
 

@@ -9,7 +9,17 @@ import pytest
 
 from agent.api.metrics import render
 from agent.client import Problem
-from agent.model.state import BackendNow, FarmNow, LinkNow, SorryServerNow, StateNow, SystemNow, Traffic, Trouble
+from agent.model.state import (
+    BackendNow,
+    FarmNow,
+    LinkNow,
+    SorryServerNow,
+    StateNow,
+    SystemNow,
+    Traffic,
+    Trouble,
+    TurnedAway,
+)
 from agent.tests.api_world import FARM, running
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="(?:[^"\\\n]|\\.)*"(,[a-z_]+="(?:[^"\\\n]|\\.)*")*\})? -?[0-9.e+-]+')
@@ -91,6 +101,7 @@ def test_every_line_is_of_the_format_and_each_name_is_described_once():
 def test_farms_and_backends_with_their_figures():
     farms = {
         "web": farm("degraded", {"a": backend(), "b": backend(health="unhealthy", latency_ms=None, weight=0)}),
+        "narrow": farm("up", {}).model_copy(update={"turned_away": TurnedAway(rate=4, connections=2)}),
         "off": farm("disabled", {"c": backend(health="unknown", latency_ms=None)}),
         "dead": farm("down", {}).model_copy(
             update={
@@ -112,6 +123,8 @@ def test_farms_and_backends_with_their_figures():
         'sluice_farm_bytes_total{farm="web",direction="out"} 8',
         'sluice_sorry_server_answers{farm="dead"} 1',
         'sluice_sorry_server_connections_active{farm="dead"} 7',
+        'sluice_farm_turned_away_total{farm="narrow",limit="rate"} 4',
+        'sluice_farm_turned_away_total{farm="narrow",limit="connections"} 2',
         'sluice_link_up{link="eth0"} 0',
         "sluice_snapshot 4",
         "sluice_uptime_seconds 12.5",
@@ -122,6 +135,7 @@ def test_farms_and_backends_with_their_figures():
     assert 'sluice_farm_up{farm="off"}' not in text
     assert 'sluice_backend_healthy{farm="off"' not in text
     assert 'sluice_sorry_server_answers{farm="web"' not in text
+    assert 'sluice_farm_turned_away_total{farm="web"' not in text
     assert 'latency_seconds{farm="web",backend="b"}' not in text
     assert not re.search(r"^sluice_data_total_bytes", text, re.MULTILINE)
 

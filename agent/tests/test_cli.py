@@ -105,6 +105,15 @@ def test_status_says_that_the_sorry_server_answers(world: World, capsys: pytest.
     assert "sorry server 192.0.2.99:8080 finishes what it has; active: 2" in capsys.readouterr().out
 
 
+def test_status_says_what_limits_turned_away(world: World, capsys: pytest.CaptureFixture[str]):
+    world.client().put_farm("web", FARM | {"limit_rate": 10})
+    assert main(["status"]) == 0
+    assert "turned away by limits: rate 5, connections 0" in capsys.readouterr().out
+    world.client().put_farm("web", FARM)
+    assert main(["status"]) == 0
+    assert "turned away" not in capsys.readouterr().out
+
+
 def test_status_of_an_empty_appliance(world: World, capsys: pytest.CaptureFixture[str]):
     assert main(["status"]) == 0
     assert "There are no farms." in capsys.readouterr().out

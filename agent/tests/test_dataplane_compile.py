@@ -12,10 +12,9 @@ from nft_json import held
 from agent.dataplane import compile_ruleset, readback, reweigh, script
 from agent.dataplane.assignment import Side
 from agent.dataplane.kernel import _refusal
+from agent.dataplane.limits import Limits, meters_of
 from agent.dataplane.pool import HashPicker, picker_of
-from agent.dataplane.script import delta, delta_from, text
-from agent.dataplane.skeleton import ELEMENT_SETS
-from agent.dataplane.tables import CHAIN_SETS, CHAINS
+from agent.dataplane.script import CHAINS, METERS, delta, delta_from, text
 from agent.model import validate
 
 WEB4 = Side("web", 4)
@@ -28,14 +27,11 @@ WEB = {
 SIX = {"addresses": ["fd00::1"], "ports": [80], "forwarding": "snat", "backends": {"a": {"address": "fd00::11"}}}
 
 
-NEAR = [("eth0", 2, ip_network("10.30.0.0/24")), ("eth1", 3, ip_network("fd00:30::/64"))]
-
-
-def compiled(farms, weights=None, own=(), previous=None, roles=None, near=()):
+def compiled(farms, weights=None, own=(), previous=None, roles=None):
     config = validate({"version": 1, "farms": farms})
     if weights is None:
         weights = {name: dict.fromkeys(farm.backends, 1) for name, farm in config.farms.items()}
-    return compile_ruleset(config, weights, [ip_address(address) for address in own], previous, roles, near=near)
+    return compile_ruleset(config, weights, [ip_address(address) for address in own], previous, roles)
 
 
 def merged(ruleset):
@@ -46,8 +42,8 @@ def merged(ruleset):
             held = result.setdefault(set_name, {})
             assert not held.keys() & content.keys()
             held.update(content)
-    for table, set_name in CHAIN_SETS.items():
-        result[set_name] = {chain.name: ("", "") for chain in ruleset.chains if chain.table == table}
+    result[CHAINS] = {picker.name: ("", "") for picker in ruleset.chains}
+    result[METERS] = {meter.name: ("", "") for meter in meters_of(ruleset.chains)}
     return {set_name: content for set_name, content in result.items() if content}
 
 
@@ -55,8 +51,8 @@ def executed(elements, commands):
     """What elements become by commands: the rules of nftables, in small."""
     result = {set_name: dict(content) for set_name, content in elements.items()}
     for command in commands:
-        if command.is_chain:
-            _chain(result, command)
+        if command.structural:
+            _chain(result, command.set_name, command.text)
             continue
         verb, _, _, _, set_name, body = command.text.split(maxsplit=5)
         content = result.setdefault(set_name, {})
@@ -71,16 +67,19 @@ def executed(elements, commands):
     return {set_name: content for set_name, content in result.items() if content}
 
 
-def _chain(result, command):
-    """A chain comes before it is referred to, and goes when nobody does."""
-    content = result.setdefault(command.set_name, {})
-    words = command.text.split()
+def _chain(result, kind, command):
+    """A chain or set comes before it is referred to, and goes when nobody does."""
+    content = result.setdefault(kind, {})
+    words = command.split()
     if words[0] == "delete":
-        leading = ("pickers",) if command.set_name == CHAINS else ("in_pickers", "lives")
-        assert f"jump {words[-1]}" not in [value for name in leading for value, _ in result.get(name, {}).values()]
+        jumps = [value for name in ("pickers", "admitted") for value, _ in result.get(name, {}).values()]
+        assert f"jump {words[-1]}" not in jumps
+        limits = [limits for limits in map(Limits.named, result.get(CHAINS, {})) if limits]
+        assert words[-1] not in {meter.name for meter in meters_of(limits)} or kind == CHAINS
         del content[words[-1]]
     else:
         assert words[5] not in content
+        assert {word[1:] for word in words if word.startswith(("@rate", "@count"))} <= result.get(METERS, {}).keys()
         content[words[5]] = ("", "")
 
 
@@ -284,6 +283,49 @@ def test_a_farm_that_remembers_has_a_chain_for_it_before_its_picker():
     assert not nobody.chains
 
 
+def test_a_farm_with_limits_has_a_chain_for_them_before_everything_else():
+    limits = {"limit_rate": 10, "limit_burst": 25, "limit_connections": 5, "limit_prefix4": 24}
+    ruleset = compiled({"web": {**WEB, **limits, "persistence": "address"}})
+    held = merged(ruleset)
+    assert held["pickers"] == {"1": ("jump limit4_24_r10_b25_c5", "web/4")}
+    assert held["admitted"] == {"1": ("jump persist4_32_300", "")}
+    assert held["choosers"] == {"1": ("jump turn_2_0", "")}
+    assert held["over_rate"] == held["over_connections"] == {"1": ("", "")}
+    assert readback.assignment(_complete(held)) == ruleset.assignment
+    rate, count = sorted(meters_of(ruleset.chains), reverse=True)
+    assert (rate.name, rate.timeout) == ("rate4_24_10_25", 3)
+    assert count.name == "count4_24_5"
+    # Its sources are known further while nobody serves, and by the same set as long as the bound is the same.
+    nobody = compiled({"web": {**WEB, **limits, "persistence": "address"}}, {"web": {}}, previous=ruleset)
+    assert merged(nobody)["pickers"] == {"1": ("goto refuse", "web/4")}
+    assert [chain.name for chain in nobody.chains] == ["limit4_24_r10_b25_c5"]
+    other = compiled({"web": {**WEB, **limits, "limit_rate": 20}}, previous=ruleset)
+    assert [command.text.split()[:5] for command in delta(ruleset, other) if command.set_name == METERS] == [
+        ["table", "inet", "sluice", "{", "set"],
+        ["delete", "set", "inet", "sluice", "rate4_24_10_25"],
+    ]
+    free = compiled({"web": WEB}, previous=ruleset)
+    assert not {"admitted", "over_rate", "over_connections"} & merged(free).keys()
+    assert not free.chains
+
+
+@settings(deadline=None)
+@given(
+    st.builds(
+        Limits,
+        st.sampled_from([4, 6]),
+        st.integers(1, 128),
+        st.integers(1, 100_000),
+        st.integers(1, 100_000),
+        st.none() | st.integers(1, 65535),
+        st.booleans(),
+    )
+)
+def test_limits_are_known_again_by_the_name_of_their_chain(limits):
+    assert Limits.named(limits.name) == limits
+    assert Limits.named(limits.name + "x") is None
+
+
 def test_farms_that_hash_alike_share_a_chain_that_comes_and_goes_with_them():
     hashing = {**WEB, "scheduler": "source-hash"}
     plain = compiled({"web": WEB})
@@ -321,11 +363,14 @@ FARM = st.fixed_dictionaries(
     {
         "ports": st.sampled_from([[1], [2, 3], ["1-4"], [9, "5-8"], ["all"], [1, "3-4", "6-9"]]),
         "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp", "sctp"]]),
-        "forwarding": st.sampled_from(["dnat", "snat", "direct"]),
+        "forwarding": st.sampled_from(["dnat", "snat"]),
         "scheduler": st.sampled_from(["round-robin", "weighted", "source-hash"]),
         "hash_prefix4": st.sampled_from([24, 32]),
         "persistence": st.sampled_from(["none", "none", "address", "address-port"]),
         "persistence_timeout": st.sampled_from([60, 300]),
+        "limit_rate": st.sampled_from([None, None, 10, 20]),
+        "limit_connections": st.sampled_from([None, None, 10, 20]),
+        "limit_action": st.sampled_from(["drop", "reject"]),
         "static": st.booleans(),
         "enabled": st.booleans(),
         "sorry_server": st.sampled_from([None, {"address": "10.30.0.9"}, {"address": "10.30.0.9", "port": 8080}]),
@@ -363,19 +408,13 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
                 if host == 3 and backends:
                     backends["six"] = {"address": "fd00:30::1"}
                     addresses.append("fd00:20::3")
-                if settings.get("forwarding") == "direct":
-                    settings |= {"persistence": "none", "sorry_server": None}
-                    backends = {b: v | {"port": None} for b, v in backends.items()}
                 content[name] = {**settings, "addresses": addresses, "backends": backends}
-        ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous, near=NEAR[: 1 + len(farms) % 2])
-        assert executed(holds, delta_from(holds, ruleset)) == merged(ruleset)
+        ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous)
+        found = {name: held for name, held in holds.items() if name != METERS}  # told by the chains
+        assert executed(holds, delta_from(found, ruleset)) == merged(ruleset)
         if previous:
             assert executed(holds, delta(previous, ruleset)) == merged(ruleset)
         previous, holds = ruleset, merged(ruleset)
-        kept = readback.assignment({name: holds.get(name, {}) for name in ELEMENT_SETS})
-        assert kept.sides.keys() == ruleset.assignment.sides.keys()
-        for side, numbers in ruleset.assignment.sides.items():
-            assert (kept.sides[side].mark, kept.sides[side].backends) == (numbers.mark, numbers.backends)
         farms_now = {side.farm: part.farm for side, part in ruleset.parts.items()}
         assert len(ruleset.marks()) == sum(len(farm.backends) + bool(farm.sorry_server) for farm in farms_now.values())
 
@@ -388,22 +427,20 @@ WEIGHTS = st.dictionaries(st.sampled_from(["b1", "b2", "b3"]), st.integers(0, 7)
 def test_other_weights_make_what_a_compilation_makes(changes):
     backends = {name: {"address": f"10.30.0.{name[1]}"} for name in ("b1", "b2", "b3")}
     farms = {name: {**WEB, "addresses": [f"10.20.1.{n}"], "backends": backends} for n, name in enumerate("abc", 1)}
-    farms["b"]["forwarding"] = "direct"
     weights = {name: dict.fromkeys(backends, 1) for name in farms}
-    ruleset = compiled(farms, weights, near=NEAR)
+    ruleset = compiled(farms, weights)
     for change in changes:
         weights |= {name: each for name, each in change.items() if name in farms}
         before, ruleset = ruleset, reweigh(ruleset, change)
-        whole = compiled(farms, weights, previous=before, near=NEAR)
+        whole = compiled(farms, weights, previous=before)
         assert executed(merged(before), delta(before, ruleset)) == merged(ruleset)
-        assert {command.farm for command in delta(before, ruleset) if not command.is_chain} <= change.keys()
-        assert ruleset.turns() == compiled(farms, weights, previous=ruleset, near=NEAR).turns()
+        assert {command.farm for command in delta(before, ruleset)} <= change.keys()
+        assert ruleset.turns() == compiled(farms, weights, previous=ruleset).turns()
         assert ruleset.marks() == whole.marks()
         assert ruleset.failed() == whole.failed()
         assert ruleset.cut() == whole.cut()
         for name in farms:
             assert ruleset.parts[Side(name, 4)].weights == whole.parts[Side(name, 4)].weights
-            assert ruleset.parts[Side(name, 4)].elements.keys() == whole.parts[Side(name, 4)].elements.keys()
             assert ruleset.parts[Side(name, 4)].shares == whole.parts[Side(name, 4)].shares
             assert ruleset.exact_turn(name) == whole.exact_turn(name)
     assert reweigh(ruleset, weights) is ruleset

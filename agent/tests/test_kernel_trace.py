@@ -89,6 +89,30 @@ def service(port: int, protocol: str = "tcp", family: int = 4) -> str:
     return f"{address}:{port}/{protocol}"
 
 
+def test_a_limit_is_told(box):
+    narrow = farm(1, limit_rate=1, limit_burst=1, limit_connections=9, limit_action="reject")
+    box.apply({"web": narrow})
+    with watching(box, service(80)) as watch:
+        assert box.ask() == backend_address(1)
+        assert box.refused()
+        refused = watch.packets(1, ended("refused"))[0]
+        assert watch.packets(1, ended("forwarded"))
+    assert refused.farm == "web"
+    assert refused.words[-2:] == [
+        "Its source opens more connections a second than the farm lets it (`limit_rate`).",
+        "Refused with a TCP reset.",
+    ]
+    box.apply({"web": narrow | {"limit_connections": 1, "limit_rate": None, "limit_action": "drop"}})
+    with watching(box, service(80)) as watch, box.connect(), box.client.socket() as sock:
+        sock.setblocking(False)
+        sock.connect_ex((VIRTUAL[4], 80))
+        dropped = watch.packets(1, ended("dropped"))[0]
+    assert dropped.words[-2:] == [
+        "Its source has as many connections open as the farm lets it (`limit_connections`).",
+        "Dropped by the farm's limits.",
+    ]
+
+
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 @pytest.mark.parametrize("forwarding", ["dnat", "snat"])

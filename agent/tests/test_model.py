@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from agent.model import MAX_BYTES, Configuration, Invalid, canonical, parse, validate
-from agent.model.rules import MAX_HASH_BUCKETS, MAX_SERVICES, MAX_WAYS
+from agent.model.rules import MAX_HASH_BUCKETS, MAX_LIMITS, MAX_SERVICES, MAX_WAYS
 from agent.model.text import MAX_FAULTS, TOO_MANY
 
 FARM = {"addresses": ["192.0.2.10"], "ports": [80], "backends": {"a": {"address": "198.51.100.1"}}}
@@ -260,6 +260,25 @@ def test_there_are_so_many_ways_to_remember():
     assert pointers({"farms": farms}) == ["/farms"]
     farms["f1"] |= {"persistence_timeout": 1}
     assert validate({"farms": farms})
+
+
+def test_limits_are_whole_numbers_within_bounds_and_there_are_so_many_settings():
+    limits = {"limit_rate": 100_000, "limit_burst": 1, "limit_connections": 65_535, "limit_action": "reject"}
+    assert validate(document(web=limits))
+    wrong = {"limit_rate": 0, "limit_burst": 0, "limit_connections": 65_536, "limit_prefix4": 0, "limit_prefix6": 129}
+    assert pointers(document(web=wrong)) == sorted(f"/farms/web/{name}" for name in wrong)
+    farms = {
+        f"f{number}": FARM | {"addresses": [f"192.0.2.{number + 1}"], "limit_rate": number + 1, "limit_burst": 5}
+        for number in range(MAX_LIMITS + 1)
+    }
+    ((place, words),) = faults({"farms": farms})
+    assert place == "/farms"
+    assert "33 different settings of limits" in words
+    farms["f1"] |= {"limit_rate": 1}
+    assert validate({"farms": farms})
+    # A burst says nothing where there is no rate.
+    free = {"limit_rate": None, "limit_connections": 7}
+    assert validate({"farms": {name: farm | free | {"limit_burst": int(name[1:]) + 1} for name, farm in farms.items()}})
 
 
 def test_what_is_hashed_has_ports_and_fits():

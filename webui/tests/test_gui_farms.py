@@ -63,8 +63,6 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "hash_prefix4": 32,
         "hash_prefix6": 128,
         "persistence": "none",
-        "flow_timeout": 900,
-        "flow_timeout_udp": 120,
         "persistence_timeout": 300,
         "persistence_prefix4": 32,
         "persistence_prefix6": 128,
@@ -75,6 +73,12 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "drain_timeout": 86400,
         "when_down": "drop",
         "sorry_server": {"address": "10.0.0.9", "port": 8081},
+        "limit_rate": None,
+        "limit_burst": 20,
+        "limit_connections": None,
+        "limit_prefix4": 32,
+        "limit_prefix6": 64,
+        "limit_action": "drop",
         "checks": [{"type": "tcp", "interval": 2.5, "timeout": 1.0, "rise": 5, "fall": 4, "port": 8000}],
         "backends": {
             "web1": {"address": "10.0.0.1", "port": 8080, "weight": 3, "tier": 1, "state": "enabled"},
@@ -140,6 +144,26 @@ def test_hashing_and_persistence_are_typed_shown_and_kept(browser, shared_agent)
     assert "open" in page.one(id="part-persistence").attributes
     browser.fill({}, press="save")
     assert "Nothing was changed" in browser.page.text
+
+
+def test_limits_are_typed_shown_and_kept(browser, shared_agent):
+    shared_agent.client().put_farm("narrow", FARM | {"addresses": ["192.0.2.33"]})
+    page = browser.open("/farms/narrow/edit")
+    assert "open" not in page.one(id="part-limits").attributes
+    typed = {"limit_rate": "50", "limit_burst": "", "limit_connections": "8", "limit_prefix4": "24"}
+    browser.fill(typed | {"limit_action": "reject"}, press="save")
+    assert browser.path == "/farms/narrow", browser.page.text
+    farm = shared_agent.client().farm("narrow").farm
+    assert (farm.limit_rate, farm.limit_burst, farm.limit_connections) == (50, 20, 8)
+    assert (farm.limit_prefix4, farm.limit_prefix6, farm.limit_action) == (24, 64, "reject")
+    settings = browser.page.one(class_="facts").text
+    assert "50 new connections a second after a burst of 20; 8 open connections" in settings
+    assert "the first 24 bits of IPv4 are one source; beyond: reject" in settings
+    assert "0 of sources that opened too many a second" in browser.page.one(class_="empty-line turned-away").text
+    page = browser.open("/farms/narrow/edit")
+    assert "open" in page.one(id="part-limits").attributes
+    page = browser.fill({"limit_rate": "0", "limit_connections": "many"}, press="save")
+    assert set(browser.faults()) == {"limit_rate", "limit_connections"}
 
 
 def test_faults_of_what_is_folded_away_unfold_it(browser):
