@@ -66,7 +66,7 @@ def _lines(change: Change) -> Iterator[Line]:
 
 def _leaves(path: list[str], value: Any) -> Iterator[tuple[list[str], Any]]:
     """The fields of a part that came or went, without those that say nothing; a server is one line."""
-    server = (len(path) == 4 and path[2] == "backends") or path[2:] == ["sorry_server"]
+    server = len(path) == 4 and path[2] == "backends"
     if not isinstance(value, dict) or server:
         yield path, value
         return

@@ -11,7 +11,7 @@ from wtforms import Field, FieldList, Form, FormField, StringField
 
 from agent.model import Farm
 from webui import fields
-from webui.fields import Choice, Flag, Menu, Number, Numbers, Pairs, Text, Ticks, Words, described
+from webui.fields import Choice, Flag, Menu, Number, Numbers, Pairs, Servers, Text, Ticks, Words, described
 from webui.forms import ReasonForm
 
 SECTIONS = {
@@ -22,7 +22,7 @@ SECTIONS = {
     "limits": (
         "limit_rate", "limit_burst", "limit_connections", "limit_prefix4", "limit_prefix6", "limit_action",
     ),
-    "more": ("minimum_active", "on_failure", "slow_start", "drain_timeout", "when_down", "sorry_address", "sorry_port"),
+    "more": ("minimum_active", "on_failure", "slow_start", "drain_timeout", "when_down", "sorry_servers"),
 }  # fmt: skip
 """The fields that few farms need: each section is folded away while it says what the model says without it."""
 
@@ -84,21 +84,19 @@ class FarmForm(ReasonForm):
     slow_start = described(Number, "Farm", "slow_start")
     drain_timeout = described(Number, "Farm", "drain_timeout")
     when_down = described(Choice, "Farm", "when_down")
-    sorry_address = described(StringField, "Farm", "sorry_server")
-    sorry_port = described(StringField, "SorryServer", "port", label="Sorry server's port")
     limit_rate = described(Number, "Farm", "limit_rate")
     limit_burst = described(Number, "Farm", "limit_burst")
     limit_connections = described(Number, "Farm", "limit_connections")
     limit_prefix4 = described(Number, "Farm", "limit_prefix4")
     limit_prefix6 = described(Number, "Farm", "limit_prefix6")
     limit_action = described(Choice, "Farm", "limit_action")
+    sorry_servers = described(Servers, "Farm", "sorry_servers")
     checks = FieldList(FormField(CheckForm))
     backends = FieldList(FormField(BackendForm))
 
     def content(self) -> dict[str, Any]:
         """The farm as the document has it; `rows` says which backends are in it."""
         return fields.content(self) | {
-            "sorry_server": self._sorry_server(),
             "checks": [entry.form.content() for entry in self.checks],
             "backends": {row.name.data: row.content() for row in self.rows()},
         }
@@ -112,10 +110,6 @@ class FarmForm(ReasonForm):
         if section == "hash" and self.scheduler.data == "source-hash":
             return True
         return any(_tells(self[name]) for name in SECTIONS[section])
-
-    def _sorry_server(self) -> dict[str, Any] | None:
-        address, port = (self.sorry_address.data or "").strip(), fields.number(self.sorry_port.data)
-        return {"address": address, "port": port} if address or port is not None else None
 
     def rows(self) -> list[BackendForm]:
         """The rows of backends that something was typed into."""
@@ -139,7 +133,7 @@ class FarmForm(ReasonForm):
 
     def faults(self) -> Iterator[tuple[str, str, str]]:
         """Every fault at a field: the field's id, its label, the words."""
-        for field in (self.name, *fields.of_model(self), self.sorry_address, self.sorry_port):
+        for field in (self.name, *fields.of_model(self)):
             yield from ((field.id, field.label.text, words) for words in field.errors)
         for index, entry in enumerate(self.checks, 1):
             for field in entry.form:
@@ -154,12 +148,9 @@ class FarmForm(ReasonForm):
 
 def farm_data(name: str, farm: Farm, snapshot: int) -> Mapping[str, Any]:
     """What the form begins with, for a farm that exists."""
-    server = farm.sorry_server
     return fields.shown(FarmForm, farm) | {
         "name": name,
         "snapshot": str(snapshot),
-        "sorry_address": str(server.address) if server else "",
-        "sorry_port": (server and server.port) or "",
         "checks": [fields.shown(CheckForm, check) for check in farm.checks],
         "backends": [
             {"name": backend_name} | fields.shown(BackendForm, backend)

@@ -53,10 +53,12 @@ def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:  #
             return _give(
                 form.persistence_static, message if not entry or entry[0] in message else f"{entry[0]}: {message}"
             )
+        case ["sorry_servers", index, *rest] if _index(index) < len(typed_servers := form.sorry_servers.content()):
+            entry = typed_servers[_index(index)]["address"]
+            part = f"port of {entry}" if rest == ["port"] else entry
+            return _give(form.sorry_servers, message if entry in message else f"{part}: {message}")
         case [field, *_] if form.stands_for(field):
             return _give(form[field], message)
-        case ["sorry_server", *rest]:
-            return _give(form.sorry_port if rest == ["port"] else form.sorry_address, message)
         case ["backends" | "checks" as field]:
             return f"{title('Farm', field)}: {message}"
         case _:

@@ -17,6 +17,8 @@ from webui.describe import words
 from webui.names import option_title
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
+_JOINED = re.compile(r"\[?(?P<address>[0-9]+\.[0-9.]+|(?<=\[)[^\s\]]+(?=\]))\]?:(?P<port>\S+)")
+_APART = re.compile(r"(?P<address>\S+)(\s+(?P<port>\S+))?")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
 
 
@@ -148,6 +150,24 @@ class Pairs(StringField):  # type: ignore[misc]
     def content(self) -> dict[str, str]:
         """Value by name."""
         return dict(self.entries())
+
+
+class Servers(StringField):  # type: ignore[misc]
+    """Servers: a line for each, address and port if it has one of its own."""
+
+    @staticmethod
+    def shown(value: Any) -> str:
+        """A line for each."""
+        return "\n".join(" ".join(map(str, filter(None, (each.address, each.port)))) for each in value)
+
+    def content(self) -> list[dict[str, Any]]:
+        """Address and port of each line; also as 192.0.2.9:80 and [2001:db8::9]:80."""
+        lines = [line.strip() for line in (self.data or "").splitlines() if line.strip()]
+        typed = [(_JOINED.fullmatch(line) or _APART.fullmatch(line)) for line in lines]
+        return [
+            {"address": match["address"], "port": number(match["port"])} if match else {"address": line, "port": None}
+            for line, match in zip(lines, typed, strict=True)
+        ]
 
 
 def described(kind: type[Field], part: str, field: str, **more: Any) -> Any:

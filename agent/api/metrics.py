@@ -84,11 +84,15 @@ def _farms(farms: Mapping[str, FarmNow]) -> Iterator[Family]:
         "New connections that a limit of the farm turned away; absent for a farm that limits no source.",
         limits,
     )
-    sorry = [({"farm": name}, farm.sorry_server) for name, farm in farms.items() if farm.sorry_server]
+    sorry = [
+        ({"farm": name, "family": "6" if ":" in server.address else "4"}, server)
+        for name, farm in farms.items()
+        for server in farm.sorry_servers
+    ]
     yield Family(
         "sluice_sorry_server_answers",
         "gauge",
-        "Whether clients get the farm's sorry server; absent where there is none.",
+        "Whether clients of an IP family get the farm's sorry server; absent where there is none.",
         [(labels, float(server.answers)) for labels, server in sorry],
     )
     yield from _traffic("sluice_sorry_server", "sorry server", sorry)

@@ -128,11 +128,11 @@ def _backends(farm: Any) -> Iterator[str]:
         yield from ("  " + line for line in table(head, rows, right=(3, 4, 5, 6, 7, 8)).splitlines())
     else:
         yield "  no backends"
-    sorry = farm["sorry_server"]
-    if sorry and (sorry["answers"] or sorry["traffic"]["active"]):
-        where = sorry["address"] if sorry["port"] is None else _endpoint(sorry["address"], sorry["port"])
-        said = "answers, since no backend takes connections" if sorry["answers"] else "finishes what it has"
-        yield f"  sorry server {where} {said}; active: {count(sorry['traffic']['active'])}"
+    for sorry in farm["sorry_servers"]:
+        if sorry["answers"] or sorry["traffic"]["active"]:
+            where = sorry["address"] if sorry["port"] is None else _endpoint(sorry["address"], sorry["port"])
+            said = "answers, since no backend takes connections" if sorry["answers"] else "finishes what it has"
+            yield f"  sorry server {where} {said}; active: {count(sorry['traffic']['active'])}"
 
 
 def _reason(backend: Any) -> str:

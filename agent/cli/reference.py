@@ -47,7 +47,7 @@ _RULES = """\
 - An address, protocol and port belong to one enabled farm. The ports of a farm do not overlap.
 - Where the protocol is `all`, it stands alone, `ports` is `["all"]`, and backends have no `port`. No address of a link
   can be taken so.
-- A sorry server is of a family of the farm; where the protocol is `all`, it has no `port` either.
+- A sorry server is of a family of the farm, one for each; where the protocol is `all`, it has no `port` either.
 - The address of a backend or sorry server is no virtual address, and a farm names the same server and port once.
 - `minimum_active` is 1 with the scheduler `priority`; there is no `slow_start` with `source-hash`.
 - A check's timeout is at most its interval. A check names its port where the farm does not serve TCP, or begins
@@ -74,7 +74,7 @@ def reference() -> str:
         "System": "/system",
         "Link": "/links/LINK",
         "Farm": "/farms/FARM",
-        "SorryServer": "/farms/FARM/sorry_server",
+        "SorryServer": "/farms/FARM/sorry_servers/N",
         "TcpCheck": "/farms/FARM/checks/N",
         "Backend": "/farms/FARM/backends/BACKEND",
     }

@@ -9,7 +9,7 @@ from time import monotonic
 from agent.controller.host import Host
 from agent.dataplane import Counters, Kernel, KernelRefused, Ruleset, sorry_name
 from agent.health import DISABLED, Checker, Verdict, combine, target_of
-from agent.model import Backend, Configuration, Farm
+from agent.model import Backend, Configuration, Farm, SorryServer
 from agent.model.state import (
     BackendNow,
     FarmNow,
@@ -113,8 +113,8 @@ class Observer:
         steps = held.times.steps(name, farm, now)
         effective = weights(farm, known)
         traffics = {backend: _traffic((name, backend), counted) for backend in farm.backends}
-        sorry = _sorry_now(name, farm, ruleset, counted)
-        everyone = [*traffics.values(), *([sorry.traffic] if sorry else [])]
+        sorry = [_sorry_now(name, server, ruleset, counted) for server in farm.sorry_servers]
+        everyone = [*traffics.values(), *(server.traffic for server in sorry)]
         backends = {
             key: _backend_now(
                 backend,
@@ -145,7 +145,7 @@ class Observer:
             ),
             turned_away=TurnedAway(**counted.turned_away.get(name, {})) if farm.limited else None,
             backends=backends,
-            sorry_server=sorry,
+            sorry_servers=sorry,
         )
 
     def system(
@@ -195,13 +195,11 @@ def _traffic(key: Key, counted: Counted) -> Traffic:
     )
 
 
-def _sorry_now(name: str, farm: Farm, ruleset: Ruleset | None, counted: Counted) -> SorryServerNow | None:
-    if farm.sorry_server is None:
-        return None
-    key = sorry_name(farm.sorry_server)
+def _sorry_now(name: str, server: SorryServer, ruleset: Ruleset | None, counted: Counted) -> SorryServerNow:
+    key = sorry_name(server)
     return SorryServerNow(
-        address=str(farm.sorry_server.address),
-        port=farm.sorry_server.port,
+        address=str(server.address),
+        port=server.port,
         answers=bool(ruleset and ruleset.share(name, key)),
         traffic=_traffic((name, key), counted),
     )

@@ -116,15 +116,9 @@ def backend_keys(side: Side, farm: Farm) -> Iterator[BackendKey]:
     for name, backend in sorted(farm.backends.items()):
         if backend.address.version == side.family:
             yield name, str(backend.address), backend.port
-    server = sorry_server(side, farm)
+    server = farm.sorry_server(side.family)
     if server:
         yield sorry_name(server), str(server.address), server.port
-
-
-def sorry_server(side: Side, farm: Farm) -> SorryServer | None:
-    """The sorry server of one side of `farm`."""
-    server = farm.sorry_server
-    return server if server and server.address.version == side.family else None
 
 
 def sorry_name(server: SorryServer) -> str:

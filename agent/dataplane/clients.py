@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from threading import Lock
 from typing import Any
 
-from agent.dataplane.assignment import Side, sorry_name, sorry_server
+from agent.dataplane.assignment import Side, sorry_name
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.ruleset import Part, Ruleset
 from agent.dataplane.skeleton import TABLE
@@ -53,7 +53,7 @@ class Clients:
         way = Persistence.of(part.farm, side.family)
         if way is None:
             return
-        sorry = sorry_server(side, part.farm)
+        sorry = part.farm.sorry_server(side.family)
         backends = {mark: key[0] for key, mark in part.numbers.backends.items()}
         said = {sorry_name(sorry): "sorry server"} if sorry else {}
         for item, mark in self._listed(way.set_name):

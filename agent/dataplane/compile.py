@@ -15,7 +15,6 @@ from agent.dataplane.assignment import (
     backend_keys,
     sides,
     sorry_name,
-    sorry_server,
 )
 from agent.dataplane.limits import Limits
 from agent.dataplane.persistence import Persistence
@@ -74,7 +73,7 @@ def compile_ruleset(
 def usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
     """The positive weights of the backends of one side of `farm`, in the order of names; if none, its sorry server."""
     found = {name: weights[name] for name, *_ in backend_keys(side, farm) if weights.get(name, 0) > 0}
-    sorry = sorry_server(side, farm)
+    sorry = farm.sorry_server(side.family)
     return {sorry_name(sorry): 1} if sorry and not found else found
 
 
@@ -128,7 +127,7 @@ def compile_side(
             elements.setdefault("masqueraded", {})[str(backend_mark)] = ("", "")
     ends: set[Role] = {"disabled", "drained", *(("failed",) if farm.on_failure == "cut" else ())}
     failed = frozenset(marks[backend] for backend, role in roles.items() if role in ends or role == "failed")
-    sorry = sorry_server(side, farm)
+    sorry = farm.sorry_server(side.family)
     if sorry and sorry_name(sorry) not in weights:
         # Its flows go to the backends that are there again.
         failed |= {marks[sorry_name(sorry)]}

@@ -88,7 +88,7 @@ class Backend(Part):
 
 
 class SorryServer(Part):
-    """A server that answers a farm's clients while no backend takes connections. It is never checked."""
+    """A server that answers a farm's clients while no backend of its IP family takes connections; never checked."""
 
     address: HostAddress = Field(title="Address", description="The server's IP address.")
     port: Port | None = Field(
@@ -224,10 +224,11 @@ class Farm(Part):
         title="When no backend is left",
         description="`reject`: clients are refused at once. `drop`: they get no answer at all.",
     )
-    sorry_server: SorryServer | None = Field(
-        default=None,
-        title="Sorry server",
-        description="Takes connections while no backend does; never checked.",
+    sorry_servers: list[SorryServer] = Field(
+        default_factory=list,
+        max_length=2,
+        title="Sorry servers",
+        description="Take connections while no backend of their IP family does; never checked. One for each family.",
     )
     limit_rate: int | None = Field(
         default=None,
@@ -298,6 +299,10 @@ class Farm(Part):
     def limited(self) -> bool:
         """Whether a source is limited in any way."""
         return self.limit_rate is not None or self.limit_connections is not None
+
+    def sorry_server(self, family: Family) -> SorryServer | None:
+        """The sorry server of a family."""
+        return next((server for server in self.sorry_servers if server.address.version == family), None)
 
     def hash_buckets(self, family: Family) -> int:
         """How many buckets `source-hash` needs for the backends of a family: a prime, with hundreds for each.

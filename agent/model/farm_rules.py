@@ -92,24 +92,25 @@ def _static(name: str, farm: Farm) -> Iterator[Fault]:
 
 
 def _sorry_servers(name: str, farm: Farm) -> Iterator[Fault]:
-    server = farm.sorry_server
-    if server is None:
-        return
-    where = pointer("farms", name, "sorry_server", "address")
-    if server.address.version not in farm.families:
-        yield Fault(
-            where,
-            f"{server.address} is IPv{server.address.version}, and no virtual address of the farm is; "
-            "use a server of the farm's family",
-        )
-    if server.port is not None and "all" in farm.protocols:
-        yield Fault(
-            pointer("farms", name, "sorry_server", "port"),
-            "is not possible where the protocol is `all`: not every protocol has ports; leave it out",
-        )
-    for backend_name, backend in sorted(farm.backends.items()):
-        if (backend.address, backend.port) == (server.address, server.port):
-            yield Fault(where, f"is the same server and port as backend {backend_name}; use another server")
+    for index, server in enumerate(farm.sorry_servers):
+        where = pointer("farms", name, "sorry_servers", index, "address")
+        family = server.address.version
+        if family not in farm.families:
+            yield Fault(
+                where,
+                f"{server.address} is IPv{family}, and no virtual address of the farm is; "
+                "use a server of the farm's family",
+            )
+        if family in [earlier.address.version for earlier in farm.sorry_servers[:index]]:
+            yield Fault(where, f"{server.address} is a second IPv{family} sorry server; one for each family")
+        if server.port is not None and "all" in farm.protocols:
+            yield Fault(
+                pointer("farms", name, "sorry_servers", index, "port"),
+                "is not possible where the protocol is `all`: not every protocol has ports; leave it out",
+            )
+        for backend_name, backend in sorted(farm.backends.items()):
+            if (backend.address, backend.port) == (server.address, server.port):
+                yield Fault(where, f"is the same server and port as backend {backend_name}; use another server")
 
 
 def _tiers(name: str, farm: Farm) -> Iterator[Fault]:

@@ -56,10 +56,10 @@ def unusable(config: Configuration, networks: Iterable[Network]) -> Iterator[Fau
             if backend.address in special:
                 where = pointer("farms", name, "backends", backend_name, "address")
                 yield Fault(where, _no_host(backend.address, special[backend.address]))
-        server = farm.sorry_server
-        if server and server.address in special:
-            where = pointer("farms", name, "sorry_server", "address")
-            yield Fault(where, _no_host(server.address, special[server.address]))
+        for index, server in enumerate(farm.sorry_servers):
+            if server.address in special:
+                where = pointer("farms", name, "sorry_servers", index, "address")
+                yield Fault(where, _no_host(server.address, special[server.address]))
 
 
 def _special(network: Network) -> Iterator[tuple[Address, str]]:
@@ -103,9 +103,9 @@ def _unreached(config: Configuration, networks: Collection[Network]) -> Iterator
         for backend_name, backend in farm.backends.items():
             if not reached(backend.address) and backend.state != "disabled":
                 yield fault(backend.address, name, "backends", backend_name)
-        server = farm.sorry_server
-        if server and not reached(server.address):
-            yield fault(server.address, name, "sorry_server")
+        for index, server in enumerate(farm.sorry_servers):
+            if not reached(server.address):
+                yield fault(server.address, name, "sorry_servers", index)
 
 
 def _words(networks: Collection[Network]) -> str:

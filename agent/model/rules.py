@@ -137,12 +137,12 @@ def _backends(config: Configuration) -> Iterator[Fault]:
                 yield Fault(where, f"is the same server and port as backend {other}; remove one, or change its port")
             if backend.address in virtual:
                 yield Fault(where, f"{backend.address} is a virtual address of the appliance; use the server's own")
-        server = farm.sorry_server
-        if server and server.address in virtual:
-            yield Fault(
-                pointer("farms", name, "sorry_server", "address"),
-                f"{server.address} is a virtual address of the appliance; use the server's own",
-            )
+        for index, server in enumerate(farm.sorry_servers):
+            if server.address in virtual:
+                yield Fault(
+                    pointer("farms", name, "sorry_servers", index, "address"),
+                    f"{server.address} is a virtual address of the appliance; use the server's own",
+                )
 
 
 def _management(config: Configuration) -> Iterator[Fault]:

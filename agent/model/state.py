@@ -53,11 +53,11 @@ class BackendNow(_Answer):
 
 
 class SorryServerNow(_Answer):
-    """A farm's sorry server as it is now. Nobody checks it."""
+    """A sorry server of a farm as it is now. Nobody checks it."""
 
     address: str
     port: int | None = Field(description="null where it is asked at the port that the client asked for.")
-    answers: bool = Field(description="Whether new clients get it now: no backend takes connections.")
+    answers: bool = Field(description="Whether new clients get it now: no backend of its IP family takes connections.")
     traffic: Traffic
 
 
@@ -85,7 +85,7 @@ class FarmNow(_Answer):
     traffic: Traffic
     turned_away: TurnedAway | None = Field(default=None, description="null where the farm limits no source.")
     backends: dict[str, BackendNow]
-    sorry_server: SorryServerNow | None = None
+    sorry_servers: list[SorryServerNow] = []
 
 
 class Trouble(_Answer):

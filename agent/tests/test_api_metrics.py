@@ -105,7 +105,10 @@ def test_farms_and_backends_with_their_figures():
         "off": farm("disabled", {"c": backend(health="unknown", latency_ms=None)}),
         "dead": farm("down", {}).model_copy(
             update={
-                "sorry_server": SorryServerNow(address="192.0.2.9", port=None, answers=True, traffic=Traffic(active=7))
+                "sorry_servers": [
+                    SorryServerNow(address="192.0.2.9", port=None, answers=True, traffic=Traffic(active=7)),
+                    SorryServerNow(address="2001:db8::9", port=None, answers=False, traffic=Traffic()),
+                ]
             }
         ),
     }
@@ -121,10 +124,11 @@ def test_farms_and_backends_with_their_figures():
         'sluice_backend_latency_seconds{farm="web",backend="a"} 0.0025',
         'sluice_backend_connections_total{farm="web",backend="a"} 2',
         'sluice_farm_bytes_total{farm="web",direction="out"} 8',
-        'sluice_sorry_server_answers{farm="dead"} 1',
-        'sluice_sorry_server_connections_active{farm="dead"} 7',
         'sluice_farm_turned_away_total{farm="narrow",limit="rate"} 4',
         'sluice_farm_turned_away_total{farm="narrow",limit="connections"} 2',
+        'sluice_sorry_server_answers{farm="dead",family="4"} 1',
+        'sluice_sorry_server_answers{farm="dead",family="6"} 0',
+        'sluice_sorry_server_connections_active{farm="dead",family="4"} 7',
         'sluice_link_up{link="eth0"} 0',
         "sluice_snapshot 4",
         "sluice_uptime_seconds 12.5",

@@ -96,7 +96,7 @@ def test_status_says_who_starts_slowly_and_what_ends_when(world: World, monkeypa
 
 
 def test_status_says_that_the_sorry_server_answers(world: World, capsys: pytest.CaptureFixture[str]):
-    sorry = {"sorry_server": {"address": "192.0.2.99", "port": 8080}}
+    sorry = {"sorry_servers": [{"address": "192.0.2.99", "port": 8080}]}
     world.client().put_farm("web", FARM | sorry | {"backends": {}})
     assert main(["status"]) == 0
     assert "sorry server 192.0.2.99:8080 answers, since no backend takes connections" in capsys.readouterr().out

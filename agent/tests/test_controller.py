@@ -274,16 +274,16 @@ async def test_state_tells_counters_shares_and_totals(world: World) -> None:
 
 async def test_the_sorry_server_is_counted_and_said_to_answer_while_nobody_else_does(world: World) -> None:
     sorry = {"address": "198.51.100.9"}
-    await world.controller.commit(document(sorry_server=sorry), author="admin")
+    await world.controller.commit(document(sorry_servers=[sorry]), author="admin")
     farm = (await world.controller.state()).farms["web"]
-    assert farm.sorry_server is not None
-    assert (farm.status, farm.sorry_server.answers) == ("up", False)
-    assert (farm.traffic.new, farm.sorry_server.traffic.new) == (21, 7)
+    (server,) = farm.sorry_servers
+    assert (farm.status, server.answers) == ("up", False)
+    assert (farm.traffic.new, server.traffic.new) == (21, 7)
     backends = {"a": {"address": "198.51.100.1", "state": "disabled"}}
-    await world.controller.commit(document(sorry_server=sorry, backends=backends), author="admin")
+    await world.controller.commit(document(sorry_servers=[sorry], backends=backends), author="admin")
     farm = (await world.controller.state()).farms["web"]
-    assert farm.sorry_server is not None
-    assert (farm.status, farm.sorry_server.answers) == ("down", True)
+    (server,) = farm.sorry_servers
+    assert (farm.status, server.answers) == ("down", True)
 
 
 async def test_system_tells_links_and_the_snapshot(world: World) -> None:

@@ -144,7 +144,7 @@ def test_a_farm_without_usable_backend_drops_when_it_says_so():
 
 
 def test_a_sorry_server_takes_what_nobody_takes_and_keeps_its_number():
-    sorry = {**WEB, "sorry_server": {"address": "10.30.0.99", "port": 8080}, "when_down": "drop"}
+    sorry = {**WEB, "sorry_servers": [{"address": "10.30.0.99", "port": 8080}], "when_down": "drop"}
     first = compiled({"web": sorry})
     mark = next(mark for mark, who in first.marks().items() if who == ("web", "!4"))
     elements = first.parts["web", 4].elements
@@ -160,8 +160,24 @@ def test_a_sorry_server_takes_what_nobody_takes_and_keeps_its_number():
     assert readback.assignment(everything) == down.assignment
 
 
+def test_each_family_has_its_own_sorry_server_and_one_may_answer_alone():
+    both = {
+        "addresses": ["10.20.0.100", "fd00::1"],
+        "ports": [80],
+        "backends": {"a": {"address": "10.30.0.11"}, "b": {"address": "fd00:30::11"}},
+        "sorry_servers": [{"address": "fd00:30::99", "port": 8080}, {"address": "10.30.0.99"}],
+    }
+    up = compiled({"web": both})
+    assert sorted(who for _, who in up.marks().values()) == ["!4", "!6", "a", "b"]
+    half = compiled({"web": both}, {"web": {"a": 1}}, previous=up)
+    shares = {name: half.share("web", name) for name in ("a", "b", "!4", "!6")}
+    assert shares == {"a": 1, "b": 0, "!4": 0, "!6": 1}
+    assert {half.marks()[mark][1] for mark in half.failed()} == {"!4", "b"}
+    assert executed(merged(up), delta(up, half)) == merged(half)
+
+
 def test_by_source_hash_too_a_tier_and_the_sorry_server_take_over():
-    web = {**WEB, "scheduler": "source-hash", "sorry_server": {"address": "10.30.0.99"}}
+    web = {**WEB, "scheduler": "source-hash", "sorry_servers": [{"address": "10.30.0.99"}]}
     standby = compiled({"web": web}, {"web": {"a": 1}}, roles={"web": {"a": "active", "b": "standby"}})
     assert standby.share("web", "a") == 1
     assert {standby.marks()[mark][1] for mark in standby.failed()} == {"!4"}, "who stands by has not failed"
@@ -373,7 +389,7 @@ FARM = st.fixed_dictionaries(
         "limit_action": st.sampled_from(["drop", "reject"]),
         "static": st.booleans(),
         "enabled": st.booleans(),
-        "sorry_server": st.sampled_from([None, {"address": "10.30.0.9"}, {"address": "10.30.0.9", "port": 8080}]),
+        "sorry_servers": st.sampled_from([[], [{"address": "10.30.0.9"}], [{"address": "10.30.0.9", "port": 8080}]]),
         "backends": st.dictionaries(
             st.sampled_from(["b1", "b2", "b3"]),
             st.fixed_dictionaries({"port": st.sampled_from([None, 8080])}),
@@ -416,7 +432,7 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
             assert executed(holds, delta(previous, ruleset)) == merged(ruleset)
         previous, holds = ruleset, merged(ruleset)
         farms_now = {side.farm: part.farm for side, part in ruleset.parts.items()}
-        assert len(ruleset.marks()) == sum(len(farm.backends) + bool(farm.sorry_server) for farm in farms_now.values())
+        assert len(ruleset.marks()) == sum(len(farm.backends) + len(farm.sorry_servers) for farm in farms_now.values())
 
 
 WEIGHTS = st.dictionaries(st.sampled_from(["b1", "b2", "b3"]), st.integers(0, 7))
@@ -463,7 +479,7 @@ def test_other_roles_alone_make_what_a_compilation_makes():
 
 
 def test_without_any_weight_the_sorry_server_takes_over_and_gives_back():
-    farms = {"web": {**WEB, "sorry_server": {"address": "10.30.0.99"}}}
+    farms = {"web": {**WEB, "sorry_servers": [{"address": "10.30.0.99"}]}}
     up = compiled(farms)
     down = reweigh(up, {"web": {"a": 0, "b": 0}})
     assert down.parts == compiled(farms, {"web": {}}, previous=up).parts

@@ -251,7 +251,7 @@ def test_the_sorry_server_answers_while_nobody_else_does(box, opened, family, fo
         for number in (1, 2):
             box.serve(number, family=6)
     sorry = {"address": backend_address(3, family), "port": 8080}
-    web = farm(1, 2, family=family, forwarding=forwarding, sorry_server=sorry, when_down="drop", **BOTH)
+    web = farm(1, 2, family=family, forwarding=forwarding, sorry_servers=[sorry], when_down="drop", **BOTH)
     put(box, web=web)
     assert set(box.turn(4, family=family)) == {backend_address(1, family), backend_address(2, family)}
     assert box.counters()["web", f"!{family}"].new == 0
@@ -269,6 +269,31 @@ def test_the_sorry_server_answers_while_nobody_else_does(box, opened, family, fo
     assert says(sock) == backend_address(1, family), "flows go back"
     assert set(box.turn(4, family=family)) == {backend_address(1, family)}
     assert connection.alive(), "TCP connections end by themselves"
+    assert box.elements() == expected(box.ruleset)
+
+
+def test_a_farm_of_both_families_has_a_sorry_server_for_each(box):
+    for number, family in ((1, 6), (3, 6)):
+        box.serve(number, family=family)
+    web = farm(1)
+    web["addresses"] = list(VIRTUAL.values())
+    web["backends"]["six"] = {"address": backend_address(1, 6)}
+    web["sorry_servers"] = [{"address": backend_address(3, family)} for family in (6, 4)]
+
+    def who():
+        return box.ask(family=4), box.ask(family=6)
+
+    put(box, web=web)
+    assert who() == (backend_address(1, 4), backend_address(1, 6))
+    put(box, "six", web=web)
+    assert who() == (backend_address(1, 4), backend_address(3, 6))
+    put(box, "six", "b1", web=web)
+    assert who() == (backend_address(3, 4), backend_address(3, 6))
+    box.adopt()
+    put(box, "b1", web=web)
+    assert who() == (backend_address(3, 4), backend_address(1, 6))
+    counters = box.counters()
+    assert (counters["web", "!4"].new, counters["web", "!6"].new) == (2, 2), "a new agent knows them again"
     assert box.elements() == expected(box.ruleset)
 
 
@@ -292,7 +317,7 @@ def test_a_backend_that_starts_slowly_gets_little_and_no_connection_is_lost(box)
 @pytest.mark.parametrize("scheduler", ["round-robin", "source-hash"])
 def test_a_client_that_is_remembered_follows_tiers_and_the_sorry_server(box, scheduler):
     sorry = {"address": backend_address(4)}
-    web = tiered(1, 2, persistence="address", sorry_server=sorry, scheduler=scheduler)
+    web = tiered(1, 2, persistence="address", sorry_servers=[sorry], scheduler=scheduler)
     put(box, web=web)
     assert set(box.turn(2)) == {backend_address(1)}
     put(box, "b1", web=web)

@@ -202,7 +202,7 @@ def test_a_farm_without_backends_refuses(box):
 
 def test_a_farm_without_backends_drops_or_has_its_sorry_server_answer(box):
     down = {"web": {"b1": 0}, "kind": {"b1": 0}}
-    kind = farm(1, ports=(81,), sorry_server={"address": backend_address(2), "port": 80})
+    kind = farm(1, ports=(81,), sorry_servers=[{"address": backend_address(2), "port": 80}])
     box.apply({"web": farm(1, protocols=["udp"], when_down="drop"), "kind": kind}, down)
     with watching(box, service(80, "udp")) as watch, box.datagram() as sock:
         sock.send(b"?")

@@ -332,13 +332,28 @@ def test_a_backend_is_no_virtual_address():
 
 
 def test_a_sorry_server_is_a_server_of_its_own_of_the_farms_family():
-    place = "/farms/web/sorry_server/address"
+    place = "/farms/web/sorry_servers/0/address"
     for address in ("2001:db8::1", "192.0.2.10", "198.51.100.1", "127.0.0.1", "", 7):
-        assert pointers(document(web={"sorry_server": {"address": address}})) == [place]
-    assert pointers(document(web={"sorry_server": {"address": "198.51.100.9", "port": 0}})) == [
-        "/farms/web/sorry_server/port"
+        assert pointers(document(web={"sorry_servers": [{"address": address}]})) == [place]
+    assert pointers(document(web={"sorry_servers": [{"address": "198.51.100.9", "port": 0}]})) == [
+        "/farms/web/sorry_servers/0/port"
     ]
-    validate(document(web={"sorry_server": {"address": "198.51.100.1", "port": 8080}}))
+    validate(document(web={"sorry_servers": [{"address": "198.51.100.1", "port": 8080}]}))
+
+
+def test_each_family_of_a_farm_has_one_sorry_server():
+    both = {"addresses": ["192.0.2.10", "2001:db8::1"], "backends": {}}
+    four, six = {"address": "198.51.100.9"}, {"address": "2001:db8::9", "port": 8080}
+    farm = validate(document(web={**both, "sorry_servers": [six, four]})).farms["web"]
+    assert [str(farm.sorry_server(family).address) for family in farm.families] == ["198.51.100.9", "2001:db8::9"]
+    assert validate(document(web={**both, "sorry_servers": [six]})).farms["web"].sorry_server(4) is None
+    second = document(web={**both, "sorry_servers": [four, {"address": "198.51.100.8"}]})
+    assert faults(second) == [
+        ("/farms/web/sorry_servers/1/address", "198.51.100.8 is a second IPv4 sorry server; one for each family")
+    ]
+    assert pointers(document(web={**both, "sorry_servers": [four, six, four]})) == ["/farms/web/sorry_servers"]
+    whole = {"protocols": ["all"], "ports": ["all"], "sorry_servers": [four, six]}
+    assert pointers(document(web={**both, **whole})) == ["/farms/web/sorry_servers/1/port"]
 
 
 def test_by_priority_one_backend_is_active():

@@ -10,7 +10,7 @@ SIX = {"addresses": ["2001:db8::10"], "ports": [80], "backends": {"a": {"address
 STATIC = {"addresses": ["192.0.2.1/24", "2001:db8::1/64"]}
 ROUTED = STATIC | {"gateways": ["192.0.2.254"]}
 BACKEND = "/farms/web/backends/a/address"
-SORRY = "/farms/web/sorry_server/address"
+SORRY = "/farms/web/sorry_servers/0/address"
 
 
 def document(farm=FARM, *, links=None, **changed):
@@ -68,7 +68,7 @@ def test_a_server_is_in_a_network_of_a_link_or_behind_a_gateway_of_its_family():
     assert "no link has an IPv4 gateway" in said
     validate(document(**far, links={"eth0": ROUTED}))
     assert "IPv6 gateway" in faults(document(SIX, **backend("2001:db8:1::1"), links={"eth0": ROUTED}))[BACKEND]
-    assert set(faults(document(sorry_server={"address": "198.51.100.1"}))) == {SORRY}
+    assert set(faults(document(sorry_servers=[{"address": "198.51.100.1"}]))) == {SORRY}
     elsewhere = {"eth0": STATIC, "eth1": {"addresses": ["198.51.100.9/30"]}}
     validate(document(**backend("198.51.100.10"), links=elsewhere))
     assert set(faults(document(**backend("198.51.100.12"), links=elsewhere))) == {BACKEND}
@@ -76,7 +76,7 @@ def test_a_server_is_in_a_network_of_a_link_or_behind_a_gateway_of_its_family():
 
 @pytest.mark.parametrize("links", [{}, {"eth0": {"dhcp": True}}, {"eth0": STATIC, "eth1": {"dhcp": True}}])
 def test_where_a_lease_may_bring_routes_no_server_is_refused(links):
-    validate(document(**backend("198.51.100.1"), sorry_server={"address": "203.0.113.1"}, links=links))
+    validate(document(**backend("198.51.100.1"), sorry_servers=[{"address": "203.0.113.1"}], links=links))
 
 
 def test_a_server_that_nobody_is_sent_to_may_be_out_of_reach():
@@ -95,7 +95,7 @@ def test_no_host_has_a_networks_own_or_broadcast_address(address, words, link):
     for place, changed in {
         "/farms/web/addresses/0": {"addresses": [address]},
         BACKEND: backend(address, state="disabled"),
-        SORRY: {"sorry_server": {"address": address}},
+        SORRY: {"sorry_servers": [{"address": address}]},
     }.items():
         said = faults(document(links=links, **changed))
         assert set(said) == {place}

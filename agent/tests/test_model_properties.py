@@ -58,8 +58,10 @@ def farms(draw, number):
         "forwarding": draw(st.sampled_from(["dnat", "snat"])),
         "scheduler": draw(st.sampled_from(["round-robin", "weighted"])),
         "minimum_active": draw(st.integers(1, 256)),
-        "sorry_server": draw(
-            st.none() | st.fixed_dictionaries({"address": st.just(f"{servers}200"), "port": st.none() | ports})
+        "sorry_servers": draw(
+            st.lists(
+                st.fixed_dictionaries({"address": st.just(f"{servers}200"), "port": st.none() | ports}), max_size=1
+            )
         ),
         "slow_start": draw(st.none() | st.integers(1, 604800)),
         "drain_timeout": draw(st.none() | st.integers(1, 604800)),

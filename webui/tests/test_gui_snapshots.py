@@ -124,8 +124,8 @@ def test_changes_in_words():
         Change("/farms/web/enabled", "changed", True, False),
         Change("/links/eth0", "removed", {"dhcp": True, "addresses": []}, None),
         Change("/system/hostname", "changed", "a", "b"),
-        Change("/farms/web/sorry_server", "changed", None, {"address": "192.0.2.9", "port": 81}),
-        Change("/farms/new", "added", None, {"sorry_server": {"address": "192.0.2.9", "port": None}}),
+        Change("/farms/web/sorry_servers", "changed", [], [{"address": "192.0.2.9", "port": 81}]),
+        Change("/farms/new", "added", None, {"sorry_servers": [{"address": "192.0.2.9", "port": None}]}),
         Change("/farms/web/novel", "changed", {"x": 1.5}, None),
     ]
     told = [(line.subject, line.field, line.kind, line.before, line.after) for line in lines(changes)]
@@ -136,8 +136,8 @@ def test_changes_in_words():
         ("Farm web", "Enabled", "changed", "yes", "no"),
         ("Link eth0", "DHCP", "removed", "yes", ""),
         ("System", "Host name", "changed", "a", "b"),
-        ("Farm web", "Sorry server", "changed", "default", "192.0.2.9:81"),
-        ("Farm new", "Sorry server", "added", "", "192.0.2.9"),
+        ("Farm web", "Sorry servers", "changed", "none", "192.0.2.9:81"),
+        ("Farm new", "Sorry servers", "added", "", "192.0.2.9"),
         ("Farm web", "novel", "changed", "x 1.5", "default"),
     ]
     assert summary(changes) == "Farm web changed, Link eth0 removed, System changed, and 1 more"
