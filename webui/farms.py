@@ -13,6 +13,7 @@ from agent.model import Fault, Invalid, difference, validate
 from agent.model.answers import SnapshotInfo
 from agent.model.types import NAME_PATTERN
 from webui import live
+from webui.backend_setup import backend_setup
 from webui.changes import Line, lines
 from webui.csrf import EXPIRED
 from webui.farm_form import FarmForm, farm_data
@@ -41,6 +42,7 @@ def farm_url(name: str) -> str:
 
 
 blueprint.add_app_template_filter(option_title, "option_title")
+blueprint.add_app_template_global(backend_setup, "backend_setup")
 
 
 @blueprint.get("")

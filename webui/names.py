@@ -5,6 +5,7 @@ _PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "all": "All protocols"
 _OPTIONS = {
     "dnat": "Destination NAT",
     "snat": "Source NAT",
+    "direct": "Direct (layer 2)",
     "round-robin": "Round robin",
     "weighted": "Weighted",
     "source-hash": "Source hash",

@@ -5,12 +5,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agent.model import Configuration, Fault, unreachable, unusable
+from agent.model import Configuration, Fault, taken, unreachable, unusable
 from agent.model.state import Trouble
 from agent.system import hostname, networkd
 from agent.system.addresses import VirtualAddresses
 from agent.system.command import CommandFailed
-from agent.system.links import SystemLink, Watch, networks, read_links
+from agent.system.links import SystemLink, Watch, networks, own_addresses, read_links
 
 UNDONE = {"hostname-failed", "links-failed", "address-failed"}
 """The codes of what `configure` could not do now; no event tells when it can be done, so it is to be tried again."""
@@ -41,9 +41,11 @@ class Host:
             known = networks(links)
             yield from unreachable(config, known)
             yield from unusable(config, known)
+            yield from taken(config, own_addresses(links))
             return
         wanted = networkd.effective(config.links, links)
         asking = [link for link in links if link.name in wanted and wanted[link.name].dhcp]
+        yield from taken(config, own_addresses(asking))
         leased = {link.name: link.networks() for link in asking}
         if asking and all(leased.values()):
             fixed = [interface.network for link in wanted.values() for interface in link.addresses]

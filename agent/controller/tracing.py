@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent.dataplane import Gathered, Kernel, Known, Ruleset, Tracer, link_name, report
-from agent.model.trace import Trace, TraceRequest
+from agent.model import Fault, Invalid
+from agent.model.trace import Service, Trace, TraceRequest
 
 SETTLE = 0.1
 """Seconds that the steps of the last packet have to arrive in; they do in microseconds."""
@@ -34,9 +35,15 @@ class Tracing:
     async def follow(self, request: TraceRequest, ruleset: Callable[[], Ruleset | None]) -> Trace:
         """Wait for packets and tell what became of them. Raises TraceRunning and CannotTrace.
 
-        Only its beginning and its end, milliseconds each, take the kernel's worker; waiting holds up nothing.
+        And Invalid for a service that is forwarded at ingress, where no trace looks. Only its beginning and its end,
+        milliseconds each, take the kernel's worker; waiting holds up nothing.
         """
         loop = asyncio.get_running_loop()
+        past = untraceable(ruleset(), request.service)
+        if past is not None:
+            raise Invalid(
+                [Fault("/to", f"is served by farm {past}, whose packets are forwarded before they can be traced")]
+            )
         if self._until is not None:
             raise TraceRunning(max(1, math.ceil(self._until - loop.time())))
         self._until = loop.time() + request.seconds
@@ -57,6 +64,17 @@ class Tracing:
 
         # Many farms make many marks.
         return await asyncio.to_thread(tell)
+
+
+def untraceable(ruleset: Ruleset | None, service: Service) -> str | None:
+    """The farm that forwards packets for `service` at ingress; None if none does."""
+    for side, part in ruleset.parts.items() if ruleset else ():
+        farm = part.farm
+        if farm.at_ingress and service.address in farm.addresses:
+            ports = service.port is None or any(service.port in each for each in farm.ports)
+            if ports and service.protocol in (None, *farm.protocols):
+                return side.farm
+    return None
 
 
 async def _collect(tracer: Tracer, gathered: Gathered, end: float) -> None:

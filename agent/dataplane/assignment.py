@@ -115,10 +115,10 @@ def backend_keys(side: Side, farm: Farm) -> Iterator[BackendKey]:
     """The keys of the backends of one side of `farm`, in the order of names, and that of its sorry server."""
     for name, backend in sorted(farm.backends.items()):
         if backend.address.version == side.family:
-            yield name, str(backend.address), backend.port
+            yield name, str(backend.address), None if farm.keeps_ports else backend.port
     server = farm.sorry_server(side.family)
     if server:
-        yield sorry_name(server), str(server.address), server.port
+        yield sorry_name(server), str(server.address), None if farm.keeps_ports else server.port
 
 
 def sorry_name(server: SorryServer) -> str:

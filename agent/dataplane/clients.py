@@ -11,7 +11,7 @@ from typing import Any
 from agent.dataplane.assignment import Side, sorry_name
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.ruleset import Part, Ruleset
-from agent.dataplane.skeleton import TABLE
+from agent.dataplane.tables import TABLE
 
 _AT_ONCE = 500
 """Elements in a transaction that forgets."""

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 
-from agent.dataplane import buckets, consistent
+from agent.dataplane import buckets, consistent, forwarded
 from agent.dataplane.assignment import (
     Assignment,
     Side,
@@ -16,11 +16,12 @@ from agent.dataplane.assignment import (
     sides,
     sorry_name,
 )
+from agent.dataplane.ingress import FARM, course, entrances, picking
 from agent.dataplane.limits import Limits
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
-from agent.dataplane.ruleset import Chain, Element, Elements, Part, Ruleset
-from agent.model import Configuration, Farm, PortRange
+from agent.dataplane.ruleset import NOWHERE, Chain, Element, Elements, Part, Reach, Ruleset
+from agent.model import Configuration, Family, Farm, PortRange
 from agent.model.state import Role
 
 Network = IPv4Network | IPv6Network
@@ -51,23 +52,42 @@ def compile_ruleset(
     Kernel.adopt returned after a restart. `roles`: why backends have their weights, by farm and backend; where it says
     nothing, an enabled backend that takes nothing has failed. `near`: name and index (None: not known) of each link
     with each network that is on it: a client there and a backend behind the same link would talk past the appliance, so
-    the backend is shown the appliance's address.
+    the backend is shown the appliance's address. What farms at ingress send to backends leaves by these links, too.
     """
     farms = sides(config)
+    near = [each for each in near if _LINK_NAME.fullmatch(each[0])]
+    reaches = {side: _reach(side, farm, near, own_addresses) for side, farm in farms.items()}
     parts = previous.parts if isinstance(previous, Ruleset) else {}
     before = previous.assignment if isinstance(previous, Ruleset) else previous or Assignment()
     wanted = {side: usable(side, farm, weights.get(side.farm, {})) for side, farm in farms.items()}
     known = {side: roles_of(side, farm, wanted[side], (roles or {}).get(side.farm, {})) for side, farm in farms.items()}
     unchanged = {
-        side for side, farm in farms.items() if side in parts and _same(parts[side], farm, wanted[side], known[side])
+        side
+        for side, farm in farms.items()
+        if side in parts and _same(parts[side], farm, wanted[side], known[side]) and parts[side].reach == reaches[side]
     }
     assignment = assign(farms, wanted, before, unchanged)
     result: dict[Side, Part] = {}
     for side, farm in farms.items():
         numbers = assignment.sides[side]
         reuse = side in unchanged and parts[side].numbers is numbers
-        result[side] = parts[side] if reuse else compile_side(side, farm, wanted[side], known[side], numbers)
-    return Ruleset(result, _common(config, own_addresses, near, assignment), assignment, chains_of(result))
+        made = (side, farm, wanted[side], known[side], numbers)
+        result[side] = parts[side] if reuse else compile_side(*made, reach=reaches[side])
+    links = tuple(sorted({(index, name) for name, index, _ in near if index is not None}))
+    common = _common(config, own_addresses, near, assignment)
+    return Ruleset(result, common, assignment, chains_of(result, links), links)
+
+
+def _reach(
+    side: Side,
+    farm: Farm,
+    near: Collection[tuple[str, int | None, Network]],
+    own: Collection[IPv4Address | IPv6Address],
+) -> Reach:
+    if not farm.at_ingress:
+        return NOWHERE
+    networks = [(index, network) for _, index, network in near if index is not None]
+    return forwarded.reach_of(farm, backend_keys(side, farm), networks, own)
 
 
 def usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
@@ -92,31 +112,68 @@ def _same(part: Part, farm: Farm, weights: Mapping[str, int], roles: Mapping[str
 
 
 def compile_side(
-    side: Side, farm: Farm, weights: Mapping[str, int], roles: Mapping[str, Role], numbers: SideNumbers
+    side: Side,
+    farm: Farm,
+    weights: Mapping[str, int],
+    roles: Mapping[str, Role],
+    numbers: SideNumbers,
+    *,
+    reach: Reach = NOWHERE,
 ) -> Part:
     """The part of one side; `weights` are those of `usable`, `roles` those of `roles_of`."""
-    mark = str(numbers.mark)
     marks = {key[0]: backend_mark for key, backend_mark in numbers.backends.items()}
-    elements = _services(side, farm, mark)
-    picker = numbers.picker
-    shares: dict[str, float] = {}
-    limits = Limits.of(farm, side.family)
-    elements |= {name: {mark: ("", "")} for name in (limits.counters if limits else ())}
-    if weights and picker:
-        sequence = _sequence(side, farm, weights, picker)
-        chain = f"jump {picker.name}"
-        if persistence := Persistence.of(farm, side.family):
-            elements |= _persistent(side, farm, mark, {name: marks[name] for name in weights}, marks)
-            elements["choosers"] = {mark: (chain, "")}
-            chain = f"jump {persistence.name}"
-        if limits:
-            elements["admitted"] = {mark: (chain, "")}
-            chain = f"jump {limits.name}"
-        elements["pickers"] = {mark: (chain, str(side))}
-        elements[picker.buckets] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
-        shares = {who: count / picker.size for who, count in Counter(sequence).items()}
+    ends: set[Role] = {"disabled", "drained", *(("failed",) if farm.on_failure == "cut" else ())}
+    failed = frozenset(marks[backend] for backend, role in roles.items() if role in ends or role == "failed")
+    sorry = farm.sorry_server(side.family)
+    if sorry and sorry_name(sorry) not in weights:
+        # Its flows go to the backends that are there again.
+        failed |= {marks[sorry_name(sorry)]}
+    cut = frozenset(marks[backend] for backend, role in roles.items() if role in ends)
+    sequence = _sequence(side, farm, weights, numbers.picker) if weights and numbers.picker else []
+    elements = _services(side, farm, numbers.mark, reach, ingress=farm.at_ingress and bool(sequence))
+    if not (sequence and numbers.picker):
+        # Nobody is left: what comes for such a farm is refused by the other table, also where it came by this one.
+        elements["pickers"] = {str(numbers.mark): (WHEN_DOWN[farm.when_down], str(side))}
+    elif farm.at_ingress:
+        elements |= forwarded.balanced(side, numbers.mark, numbers.picker, [marks[who] for who in sequence])
     else:
-        elements["pickers"] = {mark: (WHEN_DOWN[farm.when_down], str(side))}
+        elements |= _balanced(side, farm, weights, numbers, sequence)
+    if farm.at_ingress:
+        gone = {backend: mark in cut for backend, mark in marks.items() if mark in failed}
+        elements |= forwarded.hops(side, farm, numbers, reach, gone)
+    else:
+        limits = Limits.of(farm, side.family)
+        elements |= {name: {str(numbers.mark): ("", "")} for name in (limits.counters if limits else ())}
+        elements |= _targets(side, farm, numbers)
+    shares = {who: count / len(sequence) for who, count in Counter(sequence).items()}
+    return Part(farm, weights, roles, numbers, elements, failed, cut, shares, reach)
+
+
+def _balanced(
+    side: Side, farm: Farm, weights: Mapping[str, int], numbers: SideNumbers, sequence: Iterable[str]
+) -> dict[str, Mapping[str, Element]]:
+    """What leads from the farm to its backends, where connections have marks."""
+    elements: dict[str, Mapping[str, Element]] = {}
+    mark, picker = str(numbers.mark), numbers.picker
+    marks = {key[0]: backend_mark for key, backend_mark in numbers.backends.items()}
+    if picker is None:
+        return elements
+    chain = f"jump {picker.name}"
+    if persistence := Persistence.of(farm, side.family):
+        elements |= _persistent(side, farm, mark, {name: marks[name] for name in weights}, marks)
+        elements["choosers"] = {mark: (chain, "")}
+        chain = f"jump {persistence.name}"
+    if limits := Limits.of(farm, side.family):
+        elements["admitted"] = {mark: (chain, "")}
+        chain = f"jump {limits.name}"
+    elements["pickers"] = {mark: (chain, str(side))}
+    elements[picker.buckets] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
+    return elements
+
+
+def _targets(side: Side, farm: Farm, numbers: SideNumbers) -> dict[str, Mapping[str, Element]]:
+    """What connections are translated to, and counted by."""
+    elements: dict[str, dict[str, Element]] = {}
     for (backend, address, port), backend_mark in numbers.backends.items():
         value = address if port is None else f"{address} . {port}"
         targets = elements.setdefault(f"hosts{side.family}" if port is None else f"backends{side.family}", {})
@@ -125,14 +182,7 @@ def compile_side(
         traffic[f"{backend_mark} . original"] = traffic[f"{backend_mark} . reply"] = ("", "")
         if farm.forwarding == "snat":
             elements.setdefault("masqueraded", {})[str(backend_mark)] = ("", "")
-    ends: set[Role] = {"disabled", "drained", *(("failed",) if farm.on_failure == "cut" else ())}
-    failed = frozenset(marks[backend] for backend, role in roles.items() if role in ends or role == "failed")
-    sorry = farm.sorry_server(side.family)
-    if sorry and sorry_name(sorry) not in weights:
-        # Its flows go to the backends that are there again.
-        failed |= {marks[sorry_name(sorry)]}
-    cut = frozenset(marks[backend] for backend, role in roles.items() if role in ends)
-    return Part(farm, weights, roles, numbers, elements, failed, cut, shares)
+    return {**elements}
 
 
 def _sequence(side: Side, farm: Farm, weights: Mapping[str, int], picker: Picker | HashPicker) -> list[str]:
@@ -163,39 +213,49 @@ def _network(network: Network) -> str:
     return str(network if network.prefixlen < network.max_prefixlen else network[0])
 
 
-def _services(side: Side, farm: Farm, mark: str) -> dict[str, dict[str, Element]]:
+def _services(side: Side, farm: Farm, mark: int, reach: Reach, *, ingress: bool) -> dict[str, Mapping[str, Element]]:
     """What leads to the farm: single ports in a hash, ranges in an interval map, whole addresses in a map of theirs."""
     elements: dict[str, dict[str, Element]] = {}
+    before, value = ("in_", str(mark | FARM)) if ingress else ("", str(mark))
     for address in farm.addresses:
-        if address.version != side.family:
+        if address.version != side.family or address in reach.own:
             continue
         if "all" in farm.protocols:
-            elements.setdefault(f"whole{side.family}", {})[str(address)] = (mark, "")
+            elements.setdefault(f"whole{side.family}", {})[str(address)] = (value, "")
             continue
         for protocol in farm.protocols:
             for ports in farm.ports:
-                name = f"services{side.family}" if ports.single else f"ranges{side.family}"
-                elements.setdefault(name, {})[f"{address} . {protocol} . {_span(ports)}"] = (mark, "")
-    return elements
+                name = f"{before}{'services' if ports.single else 'ranges'}{side.family}"
+                elements.setdefault(name, {})[f"{address} . {protocol} . {_span(ports)}"] = (value, "")
+    return {**elements}
 
 
 def _span(ports: PortRange) -> str:
     return str(ports.first) if ports.single else f"{ports.first}-{ports.last}"
 
 
-def chains_of(parts: Mapping[Side, Part]) -> frozenset[Chain]:
-    """The chains that these parts want and that are not of the skeleton."""
+def chains_of(parts: Mapping[Side, Part], links: Iterable[tuple[int, str]] = ()) -> frozenset[Chain]:
+    """The chains that these parts want and that are not of the skeleton. `links`: index and name of each."""
     found: set[Chain] = set()
+    families: set[Family] = set()
     for side, part in parts.items():
-        if part.weights:
-            if isinstance(part.numbers.picker, HashPicker):
-                found.add(part.numbers.picker)
-            if part.farm.persistence != "none":
-                found.update(filter(None, [Persistence.of(part.farm, side.family)]))
+        ingress = part.farm.at_ingress
+        picker = part.numbers.picker if part.weights else None
+        if picker and ingress:
+            found.add(picking(picker))
+        elif isinstance(picker, HashPicker):
+            found.add(picker)
+        if ingress:
+            families.add(side.family)
+            found.update(forwarded.lives_of(part.farm, side.family))
+        elif part.weights and part.farm.persistence != "none":
+            found.update(filter(None, [Persistence.of(part.farm, side.family)]))
         # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
-        if part.farm.limited:
+        if part.farm.limited and not ingress:
             found.update(filter(None, [Limits.of(part.farm, side.family)]))
-    return frozenset(found)
+    for family in families:
+        found.update(course(family))
+    return frozenset(found).union(entrances(links, families) if families else ())
 
 
 def _common(
@@ -206,7 +266,7 @@ def _common(
 ) -> Elements:
     virtual = config.virtual_addresses() - set(own_addresses)
     nothing: Element = ("", "")
-    beside = [each for each in near if _LINK_NAME.fullmatch(each[0])]
+    beside = list(near)
     # By index, because the first packet of every connection is looked up there; names cost twice as much.
     arms = sorted({f'"{name}"' if index is None else str(index) for name, index, _ in beside})
     return {

@@ -12,11 +12,13 @@ from typing import Any
 
 from agent.dataplane import conntrack, elements, netlink, readback
 from agent.dataplane.assignment import Assignment
+from agent.dataplane.forwarded import backend_of
 from agent.dataplane.limits import COUNTERS
-from agent.dataplane.readback import TARGETS
+from agent.dataplane.readback import HOPS, TARGETS
 from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
-from agent.dataplane.script import CHAINS, Command, delta, delta_from, fresh, text
-from agent.dataplane.skeleton import ELEMENT_SETS, SKELETON, TABLE, VERSION
+from agent.dataplane.script import CHAIN_SETS, Command, delta, delta_from, fresh, text
+from agent.dataplane.skeleton import ELEMENT_SETS, SKELETON, VERSION
+from agent.dataplane.tables import FLOWS, INGRESS, TABLE
 from agent.dataplane.tracer import CannotTrace, Tracer
 from agent.model.trace import Origin, Service
 
@@ -27,9 +29,13 @@ _FIELDS = {
     "whole": "addresses",
     "backends": "backends",
     "hosts": "backends",
+    "hops": "backends",
+    "exits": "backends",
     "traffic": "backends",
 }
 _MARK = Struct("=I")
+_KEYS_SINCE = (1, 1)
+"""The version of nftables by which packets can fill maps with keys of more than 128 bits."""
 _PLACE = re.compile(r"^[^:\n]*:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
 
 
@@ -59,7 +65,7 @@ class Counters:
 
 
 class Kernel:
-    """`table inet sluice` of the network namespace that the first call was made in.
+    """`table inet sluice` and `table netdev sluice` of the network namespace that the first call was made in.
 
     Every method blocks and may be called from any thread, one at a time: run them in one worker thread. Missing
     libraries show as KernelRefused, missing rights as KernelRefused (check, apply) or OSError (all others).
@@ -121,6 +127,15 @@ class Kernel:
                     counted[1:3] = packets, octets
                 else:
                     counted[3:5] = packets, octets
+        for set_name in (*HOPS, "begun"):
+            keys = [key for part in parts for key in part.elements.get(set_name, ())]
+            for key, packets, octets in elements.counters(set_name, keys) if keys else ():
+                counted = figures.get(backend_of(_MARK.unpack_from(key)[0]), nowhere)
+                if set_name == "begun":
+                    counted[0] += packets
+                else:
+                    counted[1] += packets
+                    counted[2] += octets
         return {who: Counters(*figures[mark]) for mark, who in (self._applied.marks().items() if self._applied else ())}
 
     def turned_away(self) -> dict[str, dict[str, int]]:
@@ -137,9 +152,17 @@ class Kernel:
         return found
 
     def active(self) -> dict[tuple[str, str], int]:
-        """Connections that are open now (UDP: flows), by (farm, backend); backends without any may be missing."""
+        """Connections that are open now (UDP: flows), by (farm, backend); backends without any may be missing.
+
+        Of flows that are forwarded at ingress at most `elements.MOST_FLOWS` of an IP family are counted.
+        """
         marks = self._applied.marks() if self._applied else {}
-        return {marks[mark]: number for mark, number in conntrack.active_by_mark().items() if mark in marks}
+        numbers = conntrack.active_by_mark()
+        if self._applied and any(part.farm.at_ingress for part in self._applied.parts.values()):
+            for set_name in FLOWS:
+                for mark, number in elements.flows(set_name).items():
+                    numbers[backend_of(mark)] = numbers.get(backend_of(mark), 0) + number
+        return {marks[mark]: number for mark, number in numbers.items() if mark in marks}
 
     def tracer(self, client: Origin, service: Service, burst: int) -> Tracer:
         """Begin to follow packets. The tracer's `close` is one of the calls that are made one at a time, `read` is not.
@@ -163,12 +186,14 @@ class Kernel:
             for set_name in ELEMENT_SETS:
                 keys = None if thoroughly else readback.keys(set_name, held)
                 held[set_name] = elements.read(set_name, keys)
-            held[CHAINS] = readback.chains(self._ask(f"list chains {TABLE.split()[0]}"))
+            for table, set_name in CHAIN_SETS.items():
+                held[set_name] = readback.chains(self._ask(f"list chains {table.split()[0]}"), table)
         except ValueError as error:
             _log.warning("table %s holds what this software cannot read: %s", TABLE, error)
             return None
         numbers = readback.assignment(held)
-        if numbers is not None and readback.comment(listing) == VERSION:
+        beside = self._ask(f"list map {INGRESS} in_numbers")
+        if numbers is not None and [readback.comment(each) for each in (listing, beside) if each] == [VERSION] * 2:
             self._known = held
         return numbers
 
@@ -207,7 +232,7 @@ class Kernel:
             try:
                 self._transact([command for command in commands if not command.structural], dry=False)
             except KernelRefused:
-                self._context().cmd(f"delete table {TABLE}")
+                self._context().cmd(f"delete table {TABLE}; delete table {INGRESS}")
                 raise
 
     def _is(self, thought: Ruleset | Elements) -> bool:
@@ -230,7 +255,7 @@ class Kernel:
                     stale |= after.failed - (before.failed if before else set())
                     cut |= after.cut - (before.cut if before else set())
             return stale, cut
-        held = {int(key) for set_name in TARGETS for key in known.get(set_name, {})}
+        held = {backend_of(int(key)) for set_name in TARGETS | HOPS for key in known.get(set_name, {})}
         return (held - ruleset.marks().keys()) | ruleset.failed(), ruleset.cut()
 
     def _forget(self, marks: set[int], *, cut: set[int]) -> None:
@@ -242,6 +267,8 @@ class Kernel:
 
     def _load(self, start: str, commands: Sequence[Command], *, dry: bool) -> None:
         """Run `start` (lines of nft) and these commands by libnftables, in one transaction."""
+        if any(command.elements.keys() & {"pick6"} for command in commands if command.verb == "add"):
+            self._need_keys()
         context = self._context()
         # From a file, because libnftables tells the line of an error for files only.
         descriptor = os.memfd_create("sluice.nft", os.MFD_CLOEXEC)
@@ -255,6 +282,14 @@ class Kernel:
             os.close(descriptor)
         if code != 0:
             raise _refusal(error, commands, start.count("\n"))
+
+    def _need_keys(self) -> None:
+        """Refuse what an early libnftables would not only refuse, but end the process over."""
+        answer = self._ask("list counters netdev") or {}
+        told = next((item["metainfo"]["version"] for item in answer.get("nftables", []) if "metainfo" in item), "")
+        if not (version := re.match(r"(\d+)\.(\d+)", told)) or tuple(map(int, version.groups())) < _KEYS_SINCE:
+            needed = ".".join(map(str, _KEYS_SINCE))
+            raise KernelRefused(f"nftables {told} cannot forward IPv6 at ingress; {needed} can")
 
     def _transact(self, commands: Sequence[Command], *, dry: bool) -> None:
         """Change elements, in one transaction. Raises KernelRefused."""
@@ -291,7 +326,7 @@ class Kernel:
 
 
 def _refused(reason: str, command: Command | None) -> KernelRefused:
-    field = _FIELDS.get(command.set_name.rstrip("46")) if command and command.farm else None
+    field = _FIELDS.get(command.set_name.removeprefix("in_").rstrip("46")) if command and command.farm else None
     return KernelRefused(reason, command.farm if command else None, field)
 
 

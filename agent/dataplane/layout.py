@@ -195,5 +195,18 @@ SETS = {
     "arms": Layout((NUMBER, NUMBER)),
     "near4": Layout((LINK, IPV4), ranges=True),
     "near6": Layout((LINK, IPV6), ranges=True),
+    "in_numbers": Layout((NUMBER,), (NUMBER,)),
+    "in_services4": Layout((IPV4, PROTOCOL, PORT), (NUMBER,)),
+    "in_services6": Layout((IPV6, PROTOCOL, PORT), (NUMBER,)),
+    "in_ranges4": Layout((IPV4, PROTOCOL, PORT), (NUMBER,), ranges=True),
+    "in_ranges6": Layout((IPV6, PROTOCOL, PORT), (NUMBER,), ranges=True),
+    "in_pickers": Layout((NUMBER,), "verdict"),
+    "in_buckets": Layout((NUMBER, NUMBER), (NUMBER,)),
+    "in_shared": Layout((NUMBER, NUMBER), (NUMBER,)),
+    "hops4": Layout((NUMBER,), (IPV4,)),
+    "hops6": Layout((NUMBER,), (IPV6,)),
+    "exits": Layout((NUMBER,), (NUMBER,)),
+    "lives": Layout((NUMBER,), "verdict"),
+    "begun": Layout((NUMBER,)),
 }
 """Every set that has elements of ours."""

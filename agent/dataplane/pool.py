@@ -44,6 +44,12 @@ class Picker:
         return "buckets" if self.kind == "turn" else "shared"
 
     @property
+    def rules(self) -> tuple[str, ...]:
+        """The rule of its chain."""
+        how = "inc" if self.kind == "turn" else "random"
+        return (f"ct mark set meta mark . numgen {how} mod {self.size} map @{self.buckets}",)
+
+    @property
     def shared(self) -> bool:
         """Whether several farms may have it at a time. One bucket needs no turn."""
         return self.kind == "random" or self.size == 1
@@ -164,5 +170,4 @@ def is_exact(picker: Picker | HashPicker, weights: Iterable[int]) -> bool:
 def chains() -> Iterator[tuple[str, str]]:
     """Name and rule of every picker's chain."""
     for picker in BY_NAME.values():
-        how = "inc" if picker.kind == "turn" else "random"
-        yield picker.name, f"ct mark set meta mark . numgen {how} mod {picker.size} map @{picker.buckets}"
+        yield picker.name, picker.rules[0]

@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From what the kernel holds back to numbers. Pure."""
 
+import re
 from typing import Any
 
 from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
+from agent.dataplane.forwarded import backend_of
+from agent.dataplane.ingress import FARM
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.ruleset import Element, Elements
+from agent.dataplane.tables import INGRESS
 from agent.model import Family
 
+_COMES = re.compile(r"hash|persist|limit")
+"""The names of chains of `table inet sluice` that come and go; in the other table all do."""
 _FAMILIES: dict[str, Family] = {"4": 4, "6": 6}
 TARGETS: dict[str, Family] = {"backends4": 4, "backends6": 6, "hosts4": 4, "hosts6": 6}
 """The maps, with their IP family, that name a backend's address; their elements count its connections."""
+HOPS: dict[str, Family] = {"hops4": 4, "hops6": 6}
+"""The same of backends that packets are forwarded to at ingress; their elements count packets."""
 
 _WAY = ("pickers", "admitted", "choosers")
 """The maps that lead a new connection on, in this order; each farm's last verdict is its picker."""
@@ -22,11 +30,12 @@ def comment(listing: dict[str, Any]) -> str:
     return next((str(content.get("comment", "")) for content in maps), "")
 
 
-def chains(listing: dict[str, Any] | None) -> dict[str, Element]:
-    """The chains that come and go in the answer to `list chains`, as elements of a set."""
+def chains(listing: dict[str, Any] | None, table: str) -> dict[str, Element]:
+    """The chains of `table` that come and go in the answer to `list chains`, as elements of a set."""
+    family, name = table.split()
     found = (item.get("chain", {}) for item in (listing or {}).get("nftables", []))
-    names = {chain["name"] for chain in found if chain.get("table") == "sluice"}
-    return {name: ("", "") for name in sorted(names) if name.startswith(("hash", "persist", "limit"))}
+    names = {each["name"] for each in found if (each.get("family"), each.get("table")) == (family, name)}
+    return {each: ("", "") for each in sorted(names) if table == INGRESS or _COMES.match(each)}
 
 
 def keys(set_name: str, held: Elements) -> list[str] | None:
@@ -34,10 +43,12 @@ def keys(set_name: str, held: Elements) -> list[str] | None:
     if set_name == "traffic":
         marks = [mark for target in TARGETS for mark in held[target]]
         return [f"{mark} . {direction}" for mark in marks for direction in ("original", "reply")]
-    if set_name in ("buckets", "shared"):
-        verdicts = {mark: verdict for way in _WAY for mark, (verdict, _) in held[way].items()}
+    before, at, kind = set_name.rpartition("in_")
+    if kind in ("buckets", "shared") and not before:
+        ways = ("in_pickers",) if at else _WAY
+        verdicts = {mark: verdict for way in ways for mark, (verdict, _) in held[way].items()}
         pickers = {mark: _picker(verdict) for mark, verdict in verdicts.items()}
-        sizes = {mark: picker.size for mark, picker in pickers.items() if picker and picker.buckets == set_name}
+        sizes = {mark: picker.size for mark, picker in pickers.items() if picker and picker.buckets == kind}
         return [f"{mark} . {number}" for mark, size in sizes.items() for number in range(size)]
     return None
 
@@ -48,13 +59,17 @@ def assignment(elements: Elements) -> Assignment | None:
         pickers = {
             _side(comment): (int(key), _last_verdict(elements, key, value))
             for key, (value, comment) in elements["pickers"].items()
+        } | {
+            _side(comment): (int(key) & ~FARM, value)
+            for key, (value, comment) in elements.get("in_pickers", {}).items()
         }
         backends: dict[Side, dict[BackendKey, int]] = {side: {} for side in pickers}
-        for set_name, family in TARGETS.items():
-            for key, (value, comment) in elements[set_name].items():
+        for set_name, family in (TARGETS | HOPS).items():
+            for key, (value, comment) in elements.get(set_name, {}).items():
                 farm, _, backend = comment.partition("/")
                 address, _, port = value.partition(" . ")
-                backends[Side(farm, family)][backend, address, int(port) if port else None] = int(key)
+                mark = backend_of(int(key))
+                backends[Side(farm, family)][backend, address, int(port) if port else None] = mark
         sides = {
             side: SideNumbers(mark, picker_of(verdict.split()[1]), backends[side])
             for side, (mark, verdict) in pickers.items()

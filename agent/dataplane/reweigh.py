@@ -29,9 +29,9 @@ def reweigh(ruleset: Ruleset, weights: Mapping[str, Mapping[str, int]], roles: R
             if pool is None:
                 pool = Pool(ruleset.turns())
             numbers = replace(numbers, picker=pool.choose(wanted.values()))
-        parts[side] = compile_side(side, part.farm, wanted, known, numbers)
+        parts[side] = compile_side(side, part.farm, wanted, known, numbers, reach=part.reach)
     if any(chains_of({side: part}) != chains_of({side: ruleset.parts[side]}) for side, part in parts.items()):
-        chains = chains_of({**ruleset.parts, **parts})
+        chains = chains_of({**ruleset.parts, **parts}, ruleset.links)
     return ruleset.reweighed(parts, chains) if parts else ruleset
 
 

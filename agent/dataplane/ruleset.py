@@ -9,15 +9,30 @@ from agent.dataplane.assignment import Assignment, Side, SideNumbers
 from agent.dataplane.limits import Limits
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, is_exact
+from agent.dataplane.tables import IngressChain
 from agent.model import Family, Farm
 from agent.model.state import Role
+from agent.model.types import Address
 
 Element = tuple[str, str]
 """What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
 Elements = Mapping[str, Mapping[str, Element]]
 """Elements by set and key, all in the notation of nft."""
-Chain = HashPicker | Persistence | Limits
+Chain = HashPicker | Persistence | Limits | IngressChain
 """A chain that is not of the skeleton: it comes with the first who wants it and goes with the last."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How the backends of a side that is forwarded at ingress are reached."""
+
+    exits: Mapping[str, int] = field(default_factory=dict)
+    """The index of the link that each is on, by name; one that is on none is missing."""
+    own: frozenset[Address] = frozenset()
+    """Virtual addresses of the side that are a link's own: what comes for them is the appliance's."""
+
+
+NOWHERE = Reach()
 
 
 @dataclass(frozen=True)
@@ -34,11 +49,12 @@ class Part:
     cut: frozenset[int]
     """The marks of those that lose all their connections."""
     shares: Mapping[str, float]
+    reach: Reach = NOWHERE
 
 
 @dataclass(frozen=True)
 class Ruleset:
-    """The whole contents of `table inet sluice` for one document and its effective weights."""
+    """The whole contents of our tables for one document and its effective weights."""
 
     parts: Mapping[Side, Part]
     """Only farms that are enabled."""
@@ -47,6 +63,8 @@ class Ruleset:
     assignment: Assignment
     chains: frozenset[Chain] = frozenset()
     """The chains that are not of the skeleton: they come and go with those who want them."""
+    links: tuple[tuple[int, str], ...] = ()
+    """Index and name of each link that packets can come in by."""
     _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _turns: frozenset[Picker] | None = field(default=None, init=False, repr=False, compare=False)
     _name: object = field(default_factory=object, init=False, repr=False, compare=False)
@@ -99,7 +117,8 @@ class Ruleset:
         before = [self.parts[side].numbers for side in parts]
         after = {side: part.numbers for side, part in parts.items()}
         sides = {**self.assignment.sides, **after}
-        result = Ruleset({**self.parts, **parts}, self.common, replace(self.assignment, sides=sides), chains)
+        assignment = replace(self.assignment, sides=sides)
+        result = Ruleset({**self.parts, **parts}, self.common, assignment, chains, self.links)
         left = self.turns() - {each.picker for each in before}
         turns = [*left, *(each.picker for each in after.values())]
         known = {

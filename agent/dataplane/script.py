@@ -5,22 +5,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from agent.dataplane.ingress import rank_of
 from agent.dataplane.limits import Limits, Meter, meters_of
 from agent.dataplane.ruleset import Chain, Element, Elements, Ruleset, changed
-from agent.dataplane.skeleton import SKELETON, TABLE
+from agent.dataplane.skeleton import SKELETON
+from agent.dataplane.tables import INGRESS, INGRESS_CHAINS, TABLE, IngressChain, table_of
 
 CHAINS = "chains"
 """The chains that come and go, where elements are told by set."""
 METERS = "meters"
 """The sets that come and go with them."""
+CHAIN_SETS = {TABLE: CHAINS, INGRESS: INGRESS_CHAINS}
+"""Where the chains of each table stand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """Elements that a set gets or loses, and which farm (None: none, or unknown) they are of.
 
-    What the set `chains` gets or loses is a chain, with its rules as the value; the set `meters`, a set, with its
-    declaration.
+    What the sets `chains` and `in_chains` get or lose is a chain, with its rules as the value; the set `meters`, a
+    set, with its declaration.
     """
 
     verb: Literal["add", "delete"]
@@ -32,22 +36,23 @@ class Command:
     def text(self) -> str:
         """One line for nft."""
         if self.structural:
-            kind = "chain" if self.set_name == CHAINS else "set"
-            return "; ".join(_made(self.verb, kind, name, what) for name, (what, _comment) in self.elements.items())
+            kind = "set" if self.set_name == METERS else "chain"
+            place = f"{kind} {table_of(self.set_name)}"
+            return "; ".join(_made(self.verb, place, name, what) for name, (what, _comment) in self.elements.items())
         if self.verb == "add":
             words = ", ".join(_element(key, element) for key, element in self.elements.items())
         else:
             words = ", ".join(self.elements)
-        return f"{self.verb} element {TABLE} {self.set_name} {{ {words} }}"
+        return f"{self.verb} element {table_of(self.set_name)} {self.set_name} {{ {words} }}"
 
     @property
     def structural(self) -> bool:
         """Whether it is about chains or sets and not about elements."""
-        return self.set_name in (CHAINS, METERS)
+        return self.set_name in (CHAINS, INGRESS_CHAINS, METERS)
 
 
 def script(ruleset: Ruleset) -> str:
-    """A script for `nft -f`: the kernel then holds this ruleset, whatever `table inet sluice` held before."""
+    """A script for `nft -f`: the kernel then holds this ruleset, whatever our tables held before."""
     lines = ["# What Sluice has the kernel hold. Load it with: nft -f FILE", SKELETON]
     lines.extend(command.text for command in _come(ruleset.chains, meters_of(ruleset.chains)))
     for farm, elements in ruleset.pieces():
@@ -76,22 +81,22 @@ def delta(old: Ruleset, new: Ruleset) -> list[Command]:
     # All deletions first: an address and port may move from one farm to another. No chain goes while it is referred to.
     before_meters, after_meters = meters_of(old.chains), meters_of(new.chains)
     come = _come(new.chains - old.chains, after_meters - before_meters)
-    gone = _go((chain.name for chain in old.chains - new.chains), before_meters - after_meters)
+    gone = _go(map(_place, old.chains - new.chains), before_meters - after_meters)
     return [*come, *deletions, *additions, *gone]
 
 
 def delta_from(held: Elements, new: Ruleset) -> list[Command]:
     """The commands that lead from elements that were found in the kernel to a ruleset.
 
-    What `held` has as the set `chains` are the chains that come and go.
+    What `held` has as the sets `chains` and `in_chains` are the chains that come and go.
     """
-    chains = {chain.name: chain for chain in new.chains}
-    found = held.get(CHAINS, {})
-    before_meters, after_meters = meters_of(map(Limits.named, found)), meters_of(new.chains)
-    come_first = _come([chain for name, chain in chains.items() if name not in found], after_meters - before_meters)
-    gone_last = _go(found.keys() - chains.keys(), before_meters - after_meters)
+    chains = {_place(chain): chain for chain in new.chains}
+    found = {(set_name, name) for set_name in CHAIN_SETS.values() for name in held.get(set_name, {})}
+    before_meters, after_meters = meters_of(map(Limits.named, held.get(CHAINS, {}))), meters_of(new.chains)
+    come_first = _come([chain for place, chain in chains.items() if place not in found], after_meters - before_meters)
+    gone_last = _go(found - chains.keys(), before_meters - after_meters)
     additions: list[Command] = []
-    left = {set_name: dict(elements) for set_name, elements in held.items() if set_name != CHAINS}
+    left = {name: dict(elements) for name, elements in held.items() if name not in CHAIN_SETS.values()}
     gone: dict[str, dict[str, Element]] = {}
     for farm, wanted in new.pieces():
         here = {
@@ -112,25 +117,41 @@ def text(commands: Iterable[Command]) -> str:
     return "\n".join(command.text for command in commands)
 
 
-def _name(chain: Chain) -> str:
-    return chain.name
+def _place(chain: Chain) -> tuple[str, str]:
+    """The set that a chain stands in, and its name."""
+    return INGRESS_CHAINS if isinstance(chain, IngressChain) else CHAINS, chain.name
+
+
+def _order(place: tuple[str, str]) -> tuple[int, str, str]:
+    """Who leads to others comes after them."""
+    set_name, name = place
+    return rank_of(name), set_name, name
 
 
 def _come(chains: Iterable[Chain], meters: Iterable[Meter]) -> list[Command]:
     sets = [Command("add", METERS, {each.name: (each.declaration, "")}, None) for each in sorted(meters)]
+    places = {_place(chain): chain for chain in chains}
     return sets + [
-        Command("add", CHAINS, {each.name: ("; ".join(each.rules), "")}, None) for each in sorted(chains, key=_name)
+        Command("add", set_name, {name: (_body(places[set_name, name]), "")}, None)
+        for set_name, name in sorted(places, key=_order)
     ]
 
 
-def _go(chains: Iterable[str], meters: Iterable[Meter]) -> list[Command]:
-    gone = [Command("delete", CHAINS, {name: ("", "")}, None) for name in sorted(chains)]
+def _go(chains: Iterable[tuple[str, str]], meters: Iterable[Meter]) -> list[Command]:
+    places = sorted(chains, key=_order, reverse=True)
+    gone = [Command("delete", set_name, {name: ("", "")}, None) for set_name, name in places]
     return gone + [Command("delete", METERS, {each.name: ("", "")}, None) for each in sorted(meters)]
 
 
-def _made(verb: str, kind: str, name: str, what: str) -> str:
+def _body(chain: Chain) -> str:
+    return chain.body if isinstance(chain, IngressChain) else "; ".join(chain.rules)
+
+
+def _made(verb: str, place: str, name: str, what: str) -> str:
+    """Make or delete a chain or set; `place` is what it is, and of which table."""
     # One line: a chain with its rules is there whole, or not at all.
-    return f"table {TABLE} {{ {kind} {name} {{ {what}; }}; }}" if verb == "add" else f"delete {kind} {TABLE} {name}"
+    kind, table = place.split(maxsplit=1)
+    return f"table {table} {{ {kind} {name} {{ {what}; }}; }}" if verb == "add" else f"delete {place} {name}"
 
 
 def _difference(before: Elements, after: Elements) -> tuple[Elements, Elements]:

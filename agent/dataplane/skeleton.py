@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The permanent part of `table inet sluice`: sets, chains and rules, loaded once. Only elements change later."""
+"""The permanent part of our tables: sets, chains and rules, loaded once. Only elements change later.
+
+That of `table inet sluice` stands here, that of `table netdev sluice` in `ingress`.
+"""
 
 from hashlib import sha256
 
+from agent.dataplane import ingress
 from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import chains
+from agent.dataplane.tables import INGRESS, INGRESS_SETS, TABLE
 from agent.model import MANAGEMENT_PORT
-
-TABLE = "inet sluice"
 
 STICKY_SIZE = 1 << 20
 """Clients that are remembered, by kind of key: a new one beyond is balanced, and not remembered."""
@@ -138,8 +141,8 @@ def _body() -> str:
 
 _BODY = _body()
 
-VERSION = sha256(_BODY.encode()).hexdigest()[:16]
-"""Tells skeletons apart; the table has it as the comment of its map `numbers`."""
+VERSION = sha256((_BODY + ingress.version()).encode()).hexdigest()[:16]
+"""Tells skeletons apart; the tables have it as the comment of their maps `numbers` and `in_numbers`."""
 
 SKELETON = f"""\
 table {TABLE}
@@ -147,13 +150,19 @@ delete table {TABLE}
 table {TABLE} {{
 	map numbers {{ typeof meta mark : meta mark; comment "{VERSION}"; }}
 {_BODY}}}
+table {INGRESS}
+delete table {INGRESS}
+table {INGRESS} {{
+	map in_numbers {{ typeof meta mark : meta mark; comment "{VERSION}"; }}
+{ingress.body()}}}
 """
-"""Replaces whatever the table held by the permanent part, without elements. A script for nft."""
+"""Replaces whatever the tables held by the permanent part, without elements. A script for nft."""
 
 ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
     "pickers", "admitted", "choosers", "buckets", "shared", "static4", "static6", "usable",
     "over_rate", "over_connections", "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
     "arms", "near4", "near6",
+    *INGRESS_SETS,
 )  # fmt: skip
 """Every set that has elements of ours; those of `sticky` are the packets'."""

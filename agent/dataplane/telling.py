@@ -11,7 +11,7 @@ from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.readback import TARGETS
 from agent.dataplane.ruleset import Ruleset
-from agent.dataplane.skeleton import TABLE
+from agent.dataplane.tables import TABLE
 from agent.dataplane.trace import KEPT, LEFT, REQUEST, TRACE_TABLE, Event, Handles, Rules, permanent, rules
 from agent.model.trace import Origin, Outcome, Service, Trace, TracedPacket, TraceEvent
 

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import Any
 
 from agent.dataplane import trace
-from agent.dataplane.skeleton import TABLE
+from agent.dataplane.tables import TABLE
 from agent.dataplane.trace import TRACE_TABLE, Event, Handles
 from agent.model.trace import Origin, Service
 

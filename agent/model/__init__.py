@@ -4,6 +4,7 @@
 from agent.model.document import VERSION, Configuration, Link, System
 from agent.model.farm import Backend, Family, Farm, SorryServer, TcpCheck
 from agent.model.faults import Fault, Invalid, pointer
+from agent.model.ingress_rules import taken
 from agent.model.network_rules import unreachable, unusable
 from agent.model.rules import MANAGEMENT_PORT
 from agent.model.text import MAX_BYTES, Change, Codec, canonical, conform, difference, digest, load, parse, validate
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "parse",
     "pointer",
+    "taken",
     "unreachable",
     "unusable",
     "validate",

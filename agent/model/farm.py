@@ -11,7 +11,7 @@ from agent.model.types import HostAddress, Name, NetworkAddress, Port, Ports
 
 Protocol = Literal["tcp", "udp", "sctp", "all"]
 Family = Literal[4, 6]
-Forwarding = Literal["dnat", "snat"]
+Forwarding = Literal["dnat", "snat", "direct"]
 Scheduler = Literal["round-robin", "weighted", "source-hash", "priority"]
 Persistence = Literal["none", "address", "address-port"]
 BackendState = Literal["enabled", "drain", "disabled"]
@@ -130,7 +130,26 @@ class Farm(Part):
         default="dnat",
         title="Forwarding",
         description="`dnat`: backends see the client's address (the appliance's, where the client is in their own "
-        "network) and answer through the appliance. `snat`: backends see the appliance's address.",
+        "network) and answer through the appliance. `snat`: backends see the appliance's address. "
+        "`direct`: backends get packets as they come and answer clients themselves; each has the virtual addresses, "
+        "too.",
+    )
+    flow_timeout: int = Field(
+        default=900,
+        ge=60,
+        le=604_800,
+        title="Flow timeout",
+        description="With `direct`: a TCP connection or SCTP association without a packet of its client for so long is "
+        "forgotten, and balanced anew.",
+        json_schema_extra={"unit": "s"},
+    )
+    flow_timeout_udp: int = Field(
+        default=120,
+        ge=60,
+        le=604_800,
+        title="UDP flow timeout",
+        description="The same for UDP flows.",
+        json_schema_extra={"unit": "s"},
     )
     scheduler: Scheduler = Field(
         default="round-robin",
@@ -303,6 +322,16 @@ class Farm(Part):
     def sorry_server(self, family: Family) -> SorryServer | None:
         """The sorry server of a family."""
         return next((server for server in self.sorry_servers if server.address.version == family), None)
+
+    @property
+    def at_ingress(self) -> bool:
+        """Whether its packets are forwarded as they come in, past connection tracking."""
+        return self.forwarding == "direct"
+
+    @property
+    def keeps_ports(self) -> bool:
+        """Whether backends get every packet with the port that the client asked for."""
+        return self.forwarding == "direct"
 
     def hash_buckets(self, family: Family) -> int:
         """How many buckets `source-hash` needs for the backends of a family: a prime, with hundreds for each.

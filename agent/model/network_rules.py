@@ -3,6 +3,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
+from agent.model import ingress_rules
 from agent.model.document import Configuration
 from agent.model.faults import Fault, pointer
 from agent.model.types import Address, Network
@@ -16,6 +17,7 @@ def faults(config: Configuration) -> Iterator[Fault]:
     yield from _links(config)
     networks = [interface.network for link in config.links.values() for interface in link.addresses]
     yield from unusable(config, networks)
+    yield from ingress_rules.taken(config, (each.ip for link in config.links.values() for each in link.addresses))
     # With DHCP anywhere the networks are known at run time only; the controller asks `unreachable` then. What a lease
     # leads to beyond them (gateways, routes) can change with every lease: then no server is refused.
     if config.links and not any(link.dhcp for link in config.links.values()):
@@ -24,7 +26,10 @@ def faults(config: Configuration) -> Iterator[Fault]:
 
 
 def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[Fault]:
-    """A fault for each virtual address that lies in none of `networks`, those of the appliance's links."""
+    """A fault for each virtual address that lies in none of `networks`, those of the appliance's links.
+
+    And for each server that must be there, as its farm's forwarding needs.
+    """
     known = list(networks)
     words = _words(known)
     for name, farm in config.farms.items():
@@ -37,6 +42,7 @@ def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[
                     f"{address} is in no network of a link ({words}); "
                     "use an address of one of them, or give a link an address in its network",
                 )
+    yield from ingress_rules.off_link(config, lambda address: any(address in each for each in known), words)
 
 
 def unusable(config: Configuration, networks: Iterable[Network]) -> Iterator[Fault]:
@@ -98,7 +104,7 @@ def _unreached(config: Configuration, networks: Collection[Network]) -> Iterator
         )
 
     for name, farm in config.farms.items():
-        if not farm.enabled:
+        if not farm.enabled or farm.at_ingress:  # `unreachable` asks more of these
             continue
         for backend_name, backend in farm.backends.items():
             if not reached(backend.address) and backend.state != "disabled":

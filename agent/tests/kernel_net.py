@@ -30,8 +30,9 @@ from pyroute2 import IPRoute
 
 from agent.dataplane import Assignment, Clients, Counters, Kernel, Ruleset, compile_ruleset, readback
 from agent.dataplane.layout import SETS
-from agent.dataplane.script import CHAINS
+from agent.dataplane.script import CHAIN_SETS
 from agent.dataplane.skeleton import ELEMENT_SETS
+from agent.dataplane.tables import INGRESS, IngressChain, table_of
 from agent.model import validate
 
 _CLONE_NEWNET = 0x40000000
@@ -245,8 +246,10 @@ class Load:
 class Server:
     """A backend: over TCP says "ADDRESS PEER", then echoes lines; over UDP answers each datagram with the same."""
 
-    def __init__(self, namespace: Namespace, address: str, port: int, *, sctp: bool = False) -> None:
-        self.address, self.port, self._sctp = address, port, sctp
+    def __init__(
+        self, namespace: Namespace, address: str, port: int, *, sctp: bool = False, name: str | None = None
+    ) -> None:
+        self.address, self.port, self._sctp, self.name = address, port, sctp, name or address
         self.seen: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -281,7 +284,7 @@ class Server:
         peer = writer.get_extra_info("peername")[0]
         self.seen[peer] += 1
         try:
-            writer.write(f"{self.address} {peer}\n".encode())
+            writer.write(f"{self.name} {peer}\n".encode())
             while line := await reader.readline():
                 writer.write(line)
         except (ConnectionError, asyncio.CancelledError):
@@ -304,7 +307,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, _data: bytes, peer: Any) -> None:
         self._server.seen[peer[0]] += 1
-        self._transport.sendto(f"{self._server.address} {peer[0]}".encode(), peer)
+        self._transport.sendto(f"{self._server.name} {peer[0]}".encode(), peer)
 
 
 def _veth(name: str, other: int) -> None:
@@ -395,12 +398,14 @@ class Box(Network):
         """The elements of a set as libnftables reads them."""
         kind = "map" if SETS[set_name].value else "set"
         links = {name: index for index, name in self.balancer.run(socket.if_nameindex)}
-        return list(held(json.loads(self.nft(f"list {kind} inet sluice {set_name}")), links))
+        return list(held(json.loads(self.nft(f"list {kind} {table_of(set_name)} {set_name}")), links))
 
     def elements(self) -> dict[str, dict[str, Any]]:
         """What the table holds, without counters."""
         answer = {set_name: {each.key: each.element for each in self.listed(set_name)} for set_name in ELEMENT_SETS}
-        return answer | {CHAINS: readback.chains(json.loads(self.nft("list chains inet")))}
+        for table, set_name in CHAIN_SETS.items():
+            answer[set_name] = readback.chains(json.loads(self.nft(f"list chains {table.split()[0]}")), table)
+        return answer
 
 
 def farm(*backends: int, family: int = 4, ports: tuple[int | str, ...] = (80,), **settings: Any) -> dict[str, Any]:
@@ -415,5 +420,7 @@ def expected(ruleset: Ruleset) -> dict[str, dict[str, Any]]:
     for _farm, elements in ruleset.pieces():
         for set_name, content in elements.items():
             result[set_name].update(content)
-    result[CHAINS] = {picker.name: ("", "") for picker in ruleset.chains}
+    for table, set_name in CHAIN_SETS.items():
+        mine = [chain for chain in ruleset.chains if isinstance(chain, IngressChain) == (table == INGRESS)]
+        result[set_name] = {chain.name: ("", "") for chain in mine}
     return result

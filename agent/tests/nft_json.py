@@ -35,6 +35,8 @@ def held(listing: dict[str, Any], links: Mapping[str, int] | None = None) -> Ite
             raw, value = (item[0], item[1]) if is_map else (item, None)
             details = raw["elem"] if isinstance(raw, dict) and "elem" in raw else {"val": raw}
             counter = details.get("counter") or {}
+            if content.get("name") == "exits":
+                value = (links or {}).get(value, value)
             element = (_word(value) if is_map else "", str(details.get("comment", "")))
             key = _key(details["val"], content, links or {})
             yield Held(key, element, counter.get("packets", 0), counter.get("bytes", 0))

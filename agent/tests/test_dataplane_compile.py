@@ -14,7 +14,9 @@ from agent.dataplane.assignment import Side
 from agent.dataplane.kernel import _refusal
 from agent.dataplane.limits import Limits, meters_of
 from agent.dataplane.pool import HashPicker, picker_of
-from agent.dataplane.script import CHAINS, METERS, delta, delta_from, text
+from agent.dataplane.script import CHAIN_SETS, CHAINS, METERS, delta, delta_from, text
+from agent.dataplane.skeleton import ELEMENT_SETS
+from agent.dataplane.tables import IngressChain
 from agent.model import validate
 
 WEB4 = Side("web", 4)
@@ -27,11 +29,14 @@ WEB = {
 SIX = {"addresses": ["fd00::1"], "ports": [80], "forwarding": "snat", "backends": {"a": {"address": "fd00::11"}}}
 
 
-def compiled(farms, weights=None, own=(), previous=None, roles=None):
+NEAR = [("eth0", 2, ip_network("10.30.0.0/24")), ("eth1", 3, ip_network("fd00:30::/64"))]
+
+
+def compiled(farms, weights=None, own=(), previous=None, roles=None, near=()):
     config = validate({"version": 1, "farms": farms})
     if weights is None:
         weights = {name: dict.fromkeys(farm.backends, 1) for name, farm in config.farms.items()}
-    return compile_ruleset(config, weights, [ip_address(address) for address in own], previous, roles)
+    return compile_ruleset(config, weights, [ip_address(address) for address in own], previous, roles, near=near)
 
 
 def merged(ruleset):
@@ -42,8 +47,10 @@ def merged(ruleset):
             held = result.setdefault(set_name, {})
             assert not held.keys() & content.keys()
             held.update(content)
-    result[CHAINS] = {picker.name: ("", "") for picker in ruleset.chains}
     result[METERS] = {meter.name: ("", "") for meter in meters_of(ruleset.chains)}
+    for set_name in CHAIN_SETS.values():
+        mine = [chain for chain in ruleset.chains if isinstance(chain, IngressChain) == (set_name != CHAINS)]
+        result[set_name] = {chain.name: ("", "") for chain in mine}
     return {set_name: content for set_name, content in result.items() if content}
 
 
@@ -72,7 +79,8 @@ def _chain(result, kind, command):
     content = result.setdefault(kind, {})
     words = command.split()
     if words[0] == "delete":
-        jumps = [value for name in ("pickers", "admitted") for value, _ in result.get(name, {}).values()]
+        leading = ("in_pickers", "lives") if kind not in (CHAINS, METERS) else ("pickers", "admitted")
+        jumps = [value for name in leading for value, _ in result.get(name, {}).values()]
         assert f"jump {words[-1]}" not in jumps
         limits = [limits for limits in map(Limits.named, result.get(CHAINS, {})) if limits]
         assert words[-1] not in {meter.name for meter in meters_of(limits)} or kind == CHAINS
@@ -379,7 +387,7 @@ FARM = st.fixed_dictionaries(
     {
         "ports": st.sampled_from([[1], [2, 3], ["1-4"], [9, "5-8"], ["all"], [1, "3-4", "6-9"]]),
         "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp", "sctp"]]),
-        "forwarding": st.sampled_from(["dnat", "snat"]),
+        "forwarding": st.sampled_from(["dnat", "snat", "direct"]),
         "scheduler": st.sampled_from(["round-robin", "weighted", "source-hash"]),
         "hash_prefix4": st.sampled_from([24, 32]),
         "persistence": st.sampled_from(["none", "none", "address", "address-port"]),
@@ -424,13 +432,25 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
                 if host == 3 and backends:
                     backends["six"] = {"address": "fd00:30::1"}
                     addresses.append("fd00:20::3")
+                if settings.get("forwarding") == "direct":
+                    settings |= {
+                        "persistence": "none",
+                        "sorry_servers": [],
+                        "limit_rate": None,
+                        "limit_connections": None,
+                    }
+                    backends = {b: v | {"port": None} for b, v in backends.items()}
                 content[name] = {**settings, "addresses": addresses, "backends": backends}
-        ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous)
+        ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous, near=NEAR[: 1 + len(farms) % 2])
         found = {name: held for name, held in holds.items() if name != METERS}  # told by the chains
         assert executed(holds, delta_from(found, ruleset)) == merged(ruleset)
         if previous:
             assert executed(holds, delta(previous, ruleset)) == merged(ruleset)
         previous, holds = ruleset, merged(ruleset)
+        kept = readback.assignment({name: holds.get(name, {}) for name in ELEMENT_SETS})
+        assert kept.sides.keys() == ruleset.assignment.sides.keys()
+        for side, numbers in ruleset.assignment.sides.items():
+            assert (kept.sides[side].mark, kept.sides[side].backends) == (numbers.mark, numbers.backends)
         farms_now = {side.farm: part.farm for side, part in ruleset.parts.items()}
         assert len(ruleset.marks()) == sum(len(farm.backends) + len(farm.sorry_servers) for farm in farms_now.values())
 
@@ -443,20 +463,22 @@ WEIGHTS = st.dictionaries(st.sampled_from(["b1", "b2", "b3"]), st.integers(0, 7)
 def test_other_weights_make_what_a_compilation_makes(changes):
     backends = {name: {"address": f"10.30.0.{name[1]}"} for name in ("b1", "b2", "b3")}
     farms = {name: {**WEB, "addresses": [f"10.20.1.{n}"], "backends": backends} for n, name in enumerate("abc", 1)}
+    farms["b"]["forwarding"] = "direct"
     weights = {name: dict.fromkeys(backends, 1) for name in farms}
-    ruleset = compiled(farms, weights)
+    ruleset = compiled(farms, weights, near=NEAR)
     for change in changes:
         weights |= {name: each for name, each in change.items() if name in farms}
         before, ruleset = ruleset, reweigh(ruleset, change)
-        whole = compiled(farms, weights, previous=before)
+        whole = compiled(farms, weights, previous=before, near=NEAR)
         assert executed(merged(before), delta(before, ruleset)) == merged(ruleset)
-        assert {command.farm for command in delta(before, ruleset)} <= change.keys()
-        assert ruleset.turns() == compiled(farms, weights, previous=ruleset).turns()
+        assert {command.farm for command in delta(before, ruleset) if not command.structural} <= change.keys()
+        assert ruleset.turns() == compiled(farms, weights, previous=ruleset, near=NEAR).turns()
         assert ruleset.marks() == whole.marks()
         assert ruleset.failed() == whole.failed()
         assert ruleset.cut() == whole.cut()
         for name in farms:
             assert ruleset.parts[Side(name, 4)].weights == whole.parts[Side(name, 4)].weights
+            assert ruleset.parts[Side(name, 4)].elements.keys() == whole.parts[Side(name, 4)].elements.keys()
             assert ruleset.parts[Side(name, 4)].shares == whole.parts[Side(name, 4)].shares
             assert ruleset.exact_turn(name) == whole.exact_turn(name)
     assert reweigh(ruleset, weights) is ruleset

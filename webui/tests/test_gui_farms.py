@@ -62,6 +62,8 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "hash_prefix4": 32,
         "hash_prefix6": 128,
         "persistence": "none",
+        "flow_timeout": 900,
+        "flow_timeout_udp": 120,
         "persistence_timeout": 300,
         "persistence_prefix4": 32,
         "persistence_prefix6": 128,

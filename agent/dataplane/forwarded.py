@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The elements of farms that are forwarded at ingress. Pure."""
+
+from collections.abc import Collection, Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from agent.dataplane.assignment import LAST_MARK, BackendKey, Side, SideNumbers
+from agent.dataplane.ingress import DATAGRAMS, FARM, life
+from agent.dataplane.pool import HashPicker, Picker
+from agent.dataplane.ruleset import Element, Elements, Reach
+from agent.dataplane.tables import IngressChain
+from agent.model import Family, Farm
+from agent.model.types import Address
+
+Networks = Iterable[tuple[int, IPv4Network | IPv6Network]]
+"""Index of a link, and a network on it."""
+
+
+def reach_of(farm: Farm, keys: Iterable[BackendKey], near: Networks, own: Collection[Address]) -> Reach:
+    """How these backends of a side are reached: by the smallest network that a link has and they are in."""
+    networks = sorted(near, key=lambda each: (-each[1].prefixlen, each[0]))
+    exits: dict[str, int] = {}
+    for name, word, _port in keys:
+        address = ip_address(word)
+        place = next((index for index, network in networks if address in network), None)
+        if place is not None:
+            exits[name] = place
+    return Reach(exits, frozenset(address for address in farm.addresses if address in own))
+
+
+def marks_of(farm: Farm, mark: int) -> list[int]:
+    """The marks that a backend's flows have in packets: UDP's are told from the others, since they end otherwise."""
+    kinds = [
+        kind for kind, has in ((0, {"tcp", "sctp"} & {*farm.protocols}), (DATAGRAMS, "udp" in farm.protocols)) if has
+    ]
+    return [mark | kind for kind in kinds]
+
+
+def backend_of(mark: int) -> int:
+    """The backend's own mark of the mark that its packets have."""
+    return mark & LAST_MARK
+
+
+def lives_of(farm: Farm, family: Family) -> list[IngressChain]:
+    """The chains that say how long flows of a side are known."""
+    return [life(family, _timeout(farm, mark)) for mark in marks_of(farm, 0)]
+
+
+def balanced(side: Side, mark: int, picker: Picker | HashPicker, sequence: Iterable[int]) -> Elements:
+    """What leads from the farm to its backends, whose marks are in `sequence` by bucket."""
+    farm = str(mark | FARM)
+    return {
+        "in_pickers": {farm: (f"jump {picker.name}", str(side))},
+        f"in_{picker.buckets}": {f"{farm} . {number}": (str(who), "") for number, who in enumerate(sequence)},
+    }
+
+
+def hops(
+    side: Side, farm: Farm, numbers: SideNumbers, reach: Reach, gone: Mapping[str, bool]
+) -> dict[str, dict[str, Element]]:
+    """Where packets of the side's flows go.
+
+    `gone`: the backends that take no packets at all (True), or no UDP (False), whatever flows they have.
+    """
+    elements: dict[str, dict[str, Element]] = {}
+    family = side.family
+    for (backend, address, _port), number in numbers.backends.items():
+        for mark in marks_of(farm, number):
+            key = str(mark)
+            elements.setdefault(f"hops{family}", {})[key] = (address, f"{side.farm}/{backend}")
+            elements.setdefault("begun", {})[key] = ("", "")
+            elements.setdefault("lives", {})[key] = (f"jump {life(family, _timeout(farm, mark)).name}", "")
+            stays = backend not in gone or (not gone[backend] and not mark & DATAGRAMS)
+            if stays and backend in reach.exits:
+                elements.setdefault("exits", {})[key] = (str(reach.exits[backend]), "")
+    return elements
+
+
+def _timeout(farm: Farm, mark: int) -> int:
+    return farm.flow_timeout_udp if mark & DATAGRAMS else farm.flow_timeout

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`table netdev sluice`, which forwards packets as they come in: its sets, and chains that come with who needs them.
+
+A flow's packets after its first ones meet one lookup, in `fresh`, which says where to. Its entries live for some
+seconds and are not touched by packets; a flow that is still there then is looked for in `flows`, whose entries live as
+long as the farm says, and is fresh again. So a timeout is kept at the cost of one packet in some seconds.
+"""
+
+from collections.abc import Collection, Iterable
+from functools import lru_cache
+
+from agent.dataplane.buckets import COARSE_SIZES
+from agent.dataplane.pool import HashPicker, Picker
+from agent.dataplane.tables import IngressChain
+from agent.model import Family
+
+FARM = 0x4000000
+"""The bit of a packet's mark that tells a farm's mark from a backend's, as long as no backend is chosen."""
+DATAGRAMS = 0x1000000
+"""The bit of a backend's mark for its UDP flows: when it fails they leave it, where TCP connections may stay."""
+
+FLOWS_SIZE = 1 << 20
+"""Flows of an IP family: a new one beyond is dropped, since nothing would hold its packets together."""
+FRESH = 10
+"""Seconds until a flow is looked up the longer way again."""
+OPENING = 30
+"""Seconds that a flow of one packet lives."""
+CLOSING = 120
+"""Seconds that a TCP connection is known after its client has said that it ends."""
+
+FAMILIES: tuple[Family, ...] = (4, 6)
+
+_FLOWS = f"size {FLOWS_SIZE}; flags dynamic,timeout;"
+_KEYS = {4: "ip saddr . ip daddr . meta l4proto . @th,0,32", 6: "ip6 saddr . ip6 daddr . meta l4proto . @th,0,32"}
+"""What tells flows apart; both ports are one part of 32 bits."""
+_PICKED = f"typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : meta mark"
+
+_SETS = f"""\
+	map in_services4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
+	map in_services6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
+	map in_ranges4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; flags interval; comment "ranges"; }}
+	map in_ranges6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; flags interval; comment "ranges"; }}
+	map in_pickers {{ typeof meta mark : verdict; comment "farm -> how its buckets are chosen"; }}
+	map in_buckets {{ {_PICKED}; comment "farm, bucket -> backend"; }}
+	map in_shared {{ {_PICKED}; comment "the same, random pickers"; }}
+	map hops4 {{ typeof meta mark : ip daddr; counter; comment "backend -> next hop"; }}
+	map hops6 {{ typeof meta mark : ip6 daddr; counter; comment "backend -> next hop"; }}
+	map exits {{ typeof meta mark : meta oif; comment "backend that gets packets -> link"; }}
+	map lives {{ typeof meta mark : verdict; comment "backend -> how long its flows are known"; }}
+	set begun {{ typeof meta mark; counter; comment "new flows of each backend"; }}
+	map flows4 {{ typeof {_KEYS[4]} : meta mark; {_FLOWS} comment "flow -> backend"; }}
+	map flows6 {{ typeof {_KEYS[6]} : meta mark; {_FLOWS} comment "flow -> backend"; }}
+	map fresh4 {{ typeof {_KEYS[4]} : meta mark; {_FLOWS} comment "the same, for some seconds"; }}
+	map fresh6 {{ typeof {_KEYS[6]} : meta mark; {_FLOWS} comment "the same, for some seconds"; }}
+	counter stranded {{ comment "dropped: for a farm, but no backend, no link, or too many flows" }}
+"""
+
+
+@lru_cache(maxsize=2)
+def course(family: Family) -> tuple[IngressChain, ...]:
+    """The chains that packets of a family go through; the first of them is where they come in."""
+    key, address = _KEYS[family], "ip" if family == 4 else "ip6"
+    flows, fresh, hops = f"@flows{family}", f"@fresh{family}", f"@hops{family}"
+    # The exit is looked up first: a packet without one is not counted.
+    forward = f"fwd {address} to meta mark map {hops} device meta mark map @exits"
+    service = f"{address} daddr . meta l4proto . th dport"
+    forget = (f"delete {fresh} {{ {key} : meta mark }}", f"delete {flows} {{ {key} : meta mark }}")
+
+    def chain(name: str, *rules: str, to: tuple[IngressChain, ...] = ()) -> IngressChain:
+        return IngressChain(f"{name}{family}", rules, leads_to=to)
+
+    pick = chain(
+        "pick",
+        "meta mark vmap @in_pickers",
+        f"meta l4proto udp meta mark set meta mark or {DATAGRAMS:#x}",
+        f"meta mark @begun add {flows} {{ {key} timeout {OPENING}s : meta mark }} {forward}",
+        "counter name stranded drop",
+    )
+    start = chain(
+        "open",
+        f"meta mark set {service} map @in_services{family} goto {pick.name}",
+        f"meta mark set {service} map @in_ranges{family} goto {pick.name}",
+        to=(pick,),
+    )
+    lost = chain("lost", *forget, "meta mark set 0", f"goto {start.name}", to=(start,))
+    known = chain(
+        "known",
+        f"add {fresh} {{ {key} timeout {FRESH}s : meta mark }}",
+        "meta mark vmap @lives",
+        forward,
+        f"goto {lost.name}",
+        to=(lost,),
+    )
+    reset = chain("reset", *forget, forward)
+    ended = chain(
+        "ended",
+        f"tcp flags & rst != 0 goto {reset.name}",
+        f"update {flows} {{ {key} timeout {CLOSING}s : meta mark }}",
+        forward,
+        f"goto {lost.name}",
+        to=(reset, lost),
+    )
+    ending = chain("ending", f"meta mark set {key} map {flows} goto {ended.name}", to=(ended,))
+    arrive = chain(
+        "arrive",
+        f"tcp flags & (fin | rst) != 0 goto {ending.name}",
+        f"meta mark set {key} map {fresh} {forward}",
+        f"meta mark set {key} map {flows} goto {known.name}",
+        f"goto {start.name}",
+        to=(ending, known, start),
+    )
+    return arrive, ending, ended, reset, known, lost, start, pick
+
+
+def body() -> str:
+    """What is permanent: sets only."""
+    return _SETS
+
+
+def version() -> str:
+    """What changes with any permanent part or chain of these."""
+    return body() + "".join(chain.body for family in FAMILIES for chain in (*course(family), life(family, 0)))
+
+
+def rank_of(name: str) -> int:
+    """How far a chain that was found is from the last that a packet meets."""
+    if name.startswith("link"):
+        return max(chain.rank for chain in course(4)) + 1
+    return next((chain.rank for family in FAMILIES for chain in course(family) if chain.name == name), 0)
+
+
+def picking(picker: Picker | HashPicker) -> IngressChain:
+    """A picker's chain as it is here, where no connection has a mark: the packet's mark is the backend's."""
+    rules = (rule.replace("ct mark set", "meta mark set").replace("map @", "map @in_") for rule in picker.rules)
+    return IngressChain(picker.name, tuple(rules))
+
+
+def life(family: Family, timeout: int) -> IngressChain:
+    """The chain that has a flow known for `timeout` seconds after its last packet, or some more."""
+    key = _KEYS[family]
+    # Up to FRESH seconds of its packets pass without a word.
+    rule = f"update @flows{family} {{ {key} timeout {timeout + FRESH}s : meta mark }}"
+    return IngressChain(f"life{family}_{timeout}", (rule,))
+
+
+def entrances(links: Iterable[tuple[int, str]], families: Collection[Family]) -> list[IngressChain]:
+    """The base chain of each link (index, name), by which packets of these families come in."""
+    ways = [course(family)[0] for family in sorted(families)]
+    protocols = {4: "ip", 6: "ip6"}
+    rules = tuple(f"meta protocol {protocols[family]} goto {course(family)[0].name}" for family in sorted(families))
+    suffix = "".join(map(str, sorted(families)))
+    hook = 'type filter hook ingress device "{}" priority -100; policy accept'
+    return [
+        IngressChain(f"link{suffix}_{index}", rules, hook.format(name), leads_to=tuple(ways)) for index, name in links
+    ]

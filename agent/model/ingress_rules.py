@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rules for farms whose packets are forwarded at ingress: what such a farm cannot do is refused by name."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from agent.model.document import Configuration
+from agent.model.farm import Backend, Farm, SorryServer
+from agent.model.faults import Fault, pointer
+from agent.model.types import Address
+
+
+def faults(name: str, farm: Farm) -> Iterator[Fault]:
+    """Every fault of the farm `name` that comes from its forwarding."""
+    if farm.at_ingress:
+        for rule in _RULES:
+            yield from rule(name, farm)
+
+
+def off_link(config: Configuration, on_link: Callable[[Address], bool], words: str) -> Iterator[Fault]:
+    """A fault for each server that is to be on a link and is not. `words` name the networks that are."""
+    for name, farm in config.farms.items():
+        if farm.enabled and farm.at_ingress:
+            for where, server in _servers(name, farm):
+                if not on_link(server.address):
+                    yield Fault(
+                        f"{where}/address",
+                        f"{server.address} is in no network of a link ({words}), as with `{farm.forwarding}` it must "
+                        "be; use a server beside the appliance, give a link an address in its network, or use `dnat`",
+                    )
+
+
+def taken(config: Configuration, own: Iterable[Address]) -> Iterator[Fault]:
+    """A fault for each virtual address that is a link's own: backends hold it, too, or answer from it."""
+    held = set(own)
+    for name, farm in config.farms.items():
+        if farm.enabled and farm.at_ingress:
+            for index, address in enumerate(farm.addresses):
+                if address in held:
+                    yield Fault(
+                        pointer("farms", name, "addresses", index),
+                        f"{address} is an address of a link, which with `{farm.forwarding}` cannot be balanced; use "
+                        "another virtual address",
+                    )
+
+
+def _servers(name: str, farm: Farm) -> Iterator[tuple[str, Backend | SorryServer]]:
+    for backend_name, backend in sorted(farm.backends.items()):
+        yield pointer("farms", name, "backends", backend_name), backend
+    for index, server in enumerate(farm.sorry_servers):
+        yield pointer("farms", name, "sorry_servers", index), server
+
+
+def _whole(name: str, farm: Farm) -> Iterator[Fault]:
+    if "all" in farm.protocols:
+        yield Fault(
+            pointer("farms", name, "protocols"),
+            f"cannot be `all` with `{farm.forwarding}`, which tells connections apart by their ports; name protocols, "
+            "or use `dnat`",
+        )
+
+
+def _persistence(name: str, farm: Farm) -> Iterator[Fault]:
+    if farm.persistence != "none":
+        yield Fault(
+            pointer("farms", name, "persistence"),
+            f"is not possible with `{farm.forwarding}`; use the scheduler source-hash, or `dnat`",
+        )
+
+
+def _limits(name: str, farm: Farm) -> Iterator[Fault]:
+    for field, what in (("limit_rate", farm.limit_rate), ("limit_connections", farm.limit_connections)):
+        if what is not None:
+            yield Fault(
+                pointer("farms", name, field),
+                f"is not possible with `{farm.forwarding}`, where nothing knows connections; leave it out, or use "
+                "`dnat`",
+            )
+
+
+def _ports(name: str, farm: Farm) -> Iterator[Fault]:
+    if not farm.keeps_ports:
+        return
+    for where, server in _servers(name, farm):
+        if server.port is not None and [(ports.first, ports.last) for ports in farm.ports] != [(server.port,) * 2]:
+            yield Fault(
+                f"{where}/port",
+                f"{server.port} is not the port that clients ask for, and `{farm.forwarding}` leaves packets as they "
+                "are; leave it out, or use `dnat`",
+            )
+
+
+def _twice(name: str, farm: Farm) -> Iterator[Fault]:
+    if not farm.keeps_ports:
+        return
+    seen: dict[Address, str] = {}
+    for where, server in _servers(name, farm):
+        other = seen.setdefault(server.address, where)
+        if other != where:
+            yield Fault(
+                f"{where}/address",
+                f"{server.address} is the server of {other.rpartition('/')[2]}, too, and the port makes no difference "
+                f"with `{farm.forwarding}`; name each server once",
+            )
+
+
+_RULES = (_whole, _persistence, _limits, _ports, _twice)

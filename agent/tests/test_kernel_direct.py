@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Farms with the forwarding `direct`: packets go on as they came, and backends answer clients past the appliance."""
+
+import json
+import random
+import socket
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_network
+
+import pytest
+from kernel_net import CLIENT, VIRTUAL, backend_address, expected, farm, until
+from kernel_servers import Servers, need, newer_nft
+from pyroute2 import IPRoute
+
+from agent.dataplane import KernelRefused, netlink, script
+from agent.dataplane.ingress import CLOSING, FRESH, OPENING
+from agent.dataplane.tables import INGRESS
+
+pytestmark = pytest.mark.kernel
+
+KINDS = {"tcp": socket.IPPROTO_TCP, "sctp": socket.IPPROTO_SCTP}
+
+
+@pytest.fixture
+def box():
+    box = Servers()
+    yield box
+    box.close()
+
+
+@pytest.fixture
+def two(box):
+    """With servers 1 and 2 for IPv4."""
+    box.server(1)
+    box.server(2)
+    return box
+
+
+def names(*numbers, family=4):
+    return [backend_address(number, family) for number in numbers]
+
+
+def direct(*backends, family=4, **settings):
+    return farm(*backends, family=family, **{"forwarding": "direct", "protocols": ["tcp", "udp"]} | settings)
+
+
+def ask(box, protocol="tcp", port=80, family=4):
+    """One connection or datagram: (the backend that answered, whom it saw)."""
+    if protocol == "udp":
+        with box.datagram(port, family) as sock:
+            sock.send(b"?")
+            return tuple(sock.recv(100).decode().split())
+    with box.connect(port, family, protocol=KINDS[protocol]) as connection:
+        assert connection.alive()
+        return connection.server, connection.peer
+
+
+def said(sock):
+    """Which backend answers one more datagram of a flow."""
+    sock.send(b"?")
+    return sock.recv(100).decode().split()[0]
+
+
+def flows(box, name="flows4"):
+    """The entries of a map of flows: seconds until each expires, by the client's port."""
+    listing = json.loads(box.nft(f"list map {INGRESS} {name}"))
+    entries = next(item["map"] for item in listing["nftables"] if "map" in item).get("elem", [])
+    return {int(each["val"]["concat"][3]) >> 16: each["expires"] for each in (entry[0]["elem"] for entry in entries)}
+
+
+def conntracked():
+    return sum(1 for _ in netlink.dump(0x101, b""))
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
+def test_round_robin_is_an_exact_turn_and_backends_see_the_client(box, family, protocol):
+    need(family, protocol)
+    for number in (1, 2):
+        box.server(number, family=family, sctp=protocol == "sctp")
+    box.apply({"web": direct(1, 2, family=family, protocols=[protocol])})
+    assert box.elements() == expected(box.ruleset)
+    answers = [ask(box, protocol, family=family) for _ in range(6)]
+    assert answers == [(name, CLIENT[family]) for name in names(1, 2, family=family) * 3]
+    counters = box.counters()
+    assert [counters["web", name].new for name in ("b1", "b2")] == [3, 3]
+    assert all(each.packets_in >= 3 and each.bytes_in > 0 and each.bytes_out == 0 for each in counters.values())
+    assert box.active() == {("web", "b1"): 3, ("web", "b2"): 3}
+    assert box.balancer.run(conntracked) == 0, "connection tracking knows nothing of it"
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_ranges_of_ports_and_both_families_of_a_farm(box, family):
+    need(family)
+    for number in (1, 2):
+        for port in (8000, 8099):
+            box.server(number, port, family)
+    both = direct(1, 2, family=family, ports=("8000-8099", 9000))
+    if newer_nft():
+        other = direct(1, family=10 - family)
+        both["addresses"] += other["addresses"]
+        both["backends"]["other"] = other["backends"]["b1"]
+    box.apply({"web": both})
+    answers = [ask(box, port=8000, family=family), ask(box, port=8099, family=family), ask(box, "udp", 8099, family)]
+    assert [server for server, _ in answers] == names(1, 2, 1, family=family)
+    assert box.refused(7999, family)
+
+
+def test_an_early_nftables_refuses_ipv6_by_name(box):
+    if newer_nft():
+        box.apply({"web": direct(1, family=6)})
+        return
+    with pytest.raises(KernelRefused, match=r"cannot forward IPv6 at ingress"):
+        box.apply({"web": direct(1, family=6)})
+    box.apply({"web": direct(1)})
+
+
+def test_weights_source_hash_and_priority_work_as_elsewhere(two):
+    weighted = direct(1, 2, scheduler="weighted")
+    weighted["backends"]["b1"]["weight"] = 3
+    two.apply({"web": weighted})
+    assert Counter(ask(two)[0] for _ in range(8)) == {backend_address(1): 6, backend_address(2): 2}
+    two.apply({"web": direct(1, 2, scheduler="source-hash")})
+    assert len({ask(two)[0] for _ in range(6)}) == 1
+    two.apply({"web": direct(1, 2)}, {"web": {"b2": 1}})
+    assert {ask(two)[0] for _ in range(3)} == {backend_address(2)}
+
+
+def test_no_packet_of_a_flow_goes_elsewhere_while_weights_change(two):
+    web = direct(1, 2, scheduler="weighted")
+    two.apply({"web": web})
+    draw, stop, changes = random.Random(7), threading.Event(), []
+
+    def change() -> None:
+        while not stop.is_set():
+            two.apply({"web": web}, {"web": {name: draw.randint(1, 9) for name in ("b1", "b2")}})
+            changes.append(1)
+
+    with two.connect() as connection, two.datagram() as sock, ThreadPoolExecutor(1) as changing:
+        mine = said(sock)
+        done = changing.submit(change)
+        try:
+            while len(changes) < 300:
+                assert connection.alive()
+                assert said(sock) == mine
+        finally:
+            stop.set()
+        done.result()
+    assert two.counters()["web", "b1"].new + two.counters()["web", "b2"].new == 2
+
+
+def test_drained_backends_keep_their_flows(two):
+    web = direct(1, 2)
+    two.apply({"web": web})
+    with two.connect() as connection, two.datagram() as sock:
+        assert (connection.server, said(sock)) == tuple(names(1, 2))
+        web["backends"]["b1"]["state"] = web["backends"]["b2"]["state"] = "drain"
+        two.apply({"web": web}, {"web": {}})
+        assert connection.alive()
+        assert said(sock) == backend_address(2)
+        assert two.refused(), "nobody is left for new ones"
+
+
+def test_udp_of_a_failed_backend_moves_and_tcp_stays_unless_it_is_cut(two):
+    web = direct(1, 2)
+    two.apply({"web": web})
+    with two.connect() as connection, two.connect() as _, two.datagram() as sock:
+        assert connection.server == said(sock) == backend_address(1)
+        two.apply({"web": web}, {"web": {"b2": 1}})
+        assert said(sock) == backend_address(2)
+        assert connection.alive()
+        two.apply({"web": web | {"on_failure": "cut"}}, {"web": {"b2": 1}})
+        with pytest.raises(ConnectionError):
+            connection.alive()
+        # It is back; who has moved stays.
+        two.apply({"web": web})
+        assert said(sock) == backend_address(2)
+
+
+def test_a_removed_backends_flows_move_and_a_removed_farm_serves_nobody(two):
+    two.apply({"web": direct(1, 2)})
+    with two.datagram() as sock:
+        assert said(sock) == backend_address(1)
+        two.apply({"web": direct(2)})
+        assert said(sock) == backend_address(2)
+    two.apply({"web": direct(2, ports=(81,))})
+    assert two.refused()
+    two.apply({})
+    assert two.elements() == expected(two.ruleset), "nothing is left, no base chain either"
+    assert two.refused(81)
+
+
+@pytest.mark.parametrize("when_down", ["reject", "drop"])
+def test_without_a_backend_clients_are_refused_or_dropped(two, when_down):
+    web = direct(1, when_down=when_down)
+    two.apply({"web": web}, {"web": {}})
+    if when_down == "reject":
+        assert two.refused()
+    counter = {"reject": "refused", "drop": "discarded"}[when_down]
+    with two.datagram() as sock:
+        sock.send(b"?")
+        until(lambda: '"packets": 0' not in two.nft(f"list counter inet sluice {counter}"))
+    two.apply({"web": web})
+    assert ask(two)[0] == backend_address(1)
+
+
+def test_the_sorry_server_answers_while_nobody_does(two):
+    web = direct(1) | {"sorry_servers": [{"address": backend_address(2)}]}
+    two.apply({"web": web}, {"web": {}})
+    assert ask(two)[0] == backend_address(2)
+    two.apply({"web": web})
+    assert ask(two)[0] == backend_address(1)
+
+
+def test_entries_live_as_the_farm_says(two):
+    two.apply({"web": direct(1, 2, flow_timeout=600, flow_timeout_udp=300)})
+    with two.datagram() as sock:
+        said(sock)
+        port = sock.getsockname()[1]
+        assert flows(two)[port] <= OPENING
+        assert port not in flows(two, "fresh4")
+        said(sock)
+        assert 300 < flows(two)[port] <= 300 + FRESH
+        assert flows(two, "fresh4")[port] <= FRESH
+    with two.connect() as connection:
+        assert 600 < flows(two)[connection.port] <= 600 + FRESH
+        port = connection.port
+    until(lambda: flows(two)[port] <= CLOSING)
+
+
+def test_a_reset_ends_the_entry(two):
+    two.apply({"web": direct(1, 2)})
+    connection = two.connect()
+    assert connection.port in flows(two)
+    connection._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connection.close()
+    until(lambda: connection.port not in flows(two) and connection.port not in flows(two, "fresh4"))
+
+
+def test_a_new_agent_goes_on_with_turns_counters_and_flows(two):
+    web = {"web": direct(1, 2, ports=(80,)), "hash": direct(1, 2, ports=(81,), scheduler="source-hash")}
+    two.apply(web)
+    with two.connect() as connection, two.datagram() as sock:
+        first = said(sock)
+        marks = two.ruleset.marks()
+        two.adopt()
+        assert two.balancer.run(two.kernel.difference, two.compiled(web)) == ""
+        two.apply(web)
+        assert two.ruleset.marks() == marks
+        assert connection.alive()
+        assert said(sock) == first
+        assert two.counters()["web", "b1"].new == 1
+        assert [ask(two)[0] for _ in range(2)] == names(1, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete table netdev sluice",
+        "flush map netdev sluice exits",
+        "flush chain netdev sluice link4_{front}; delete chain netdev sluice link4_{front}",
+    ],
+)
+def test_what_somebody_else_changed_is_mended(two, change):
+    two.apply({"web": direct(1, 2)})
+    two.nft(change.format(front=two.near[0][1]))
+    two.apply({"web": direct(1)})
+    two.apply({"web": direct(2)})
+    two.adopt()
+    two.apply({"web": direct(1, 2)})
+    assert two.elements() == expected(two.ruleset)
+    assert {ask(two)[0] for _ in range(2)} == set(names(1, 2))
+
+
+def test_the_script_makes_what_the_agent_makes(two):
+    two.apply({"web": direct(1, 2), "plain": farm(1, ports=(81,))})
+    made = two.elements()
+    two.nft(script(two.ruleset))
+    assert two.elements() == made
+    assert {ask(two)[0] for _ in range(2)} == set(names(1, 2))
+
+
+def test_links_come_and_go(two):
+    """A backend on a new link gets packets as soon as the link's network is known."""
+    web = direct(1, 2)
+    without = [each for each in two.near if each[0] != "back"]
+    known, two.near = two.near, without
+    two.apply({"web": web})
+    with two.datagram() as sock:
+        sock.settimeout(0.2)
+        sock.send(b"?")
+        with pytest.raises(TimeoutError):
+            sock.recv(100)
+    assert '"packets": 0' not in two.nft("list counter netdev sluice stranded")
+    two.near = known
+    two.apply({"web": web})
+    assert {ask(two)[0] for _ in range(2)} == set(names(1, 2))
+    # The kernel takes a link's chain away with the link.
+    two.balancer.run(_link, "add")
+    index = two.balancer.run(socket.if_nametoindex, "more")
+    two.near = [*known, ("more", index, ip_network("10.40.0.0/24"))]
+    two.apply({"web": web})
+    assert f"link4_{index}" in two.elements()["in_chains"]
+    two.balancer.run(_link, "del")
+    two.near = known
+    two.apply({"web": web})
+    assert two.elements() == expected(two.ruleset)
+
+
+def _link(command):
+    with IPRoute() as netlink:
+        netlink.link(command, ifname="more", **({"kind": "bridge"} if command == "add" else {}))
+
+
+def test_the_appliance_itself_is_refused(two):
+    two.apply({"web": direct(1, 2)})
+    with two.balancer.socket() as sock, pytest.raises(ConnectionRefusedError):
+        sock.connect((VIRTUAL[4], 80))

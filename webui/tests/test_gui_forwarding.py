@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Farms that are forwarded at ingress on the pages: the fields, and how backends are set up."""
+
+from pathlib import Path
+
+from webui.backend_setup import EXAMPLE, backend_setup
+
+DOCS = Path(__file__).parents[2] / "docs/forwarding.md"
+
+
+def test_a_direct_farm_is_made_and_its_page_says_how_backends_are_set_up(browser, shared_agent):
+    page = browser.open("/farms/new")
+    assert "open" not in page.one(id="part-flows").attributes
+    assert "ip address add 192.0.2.10/32 dev lo" in page.one(id="part-flows").text, "before anything is typed"
+    page = browser.fill(
+        {"name": "straight", "addresses": "192.0.2.191", "ports": "80", "forwarding": "direct", "flow_timeout": "59"},
+        press="save",
+    )
+    assert set(browser.faults()) == {"flow_timeout"}
+    assert "open" in page.one(id="part-flows").attributes
+    browser.fill({"flow_timeout": "", "persistence": "address"}, press="save")
+    assert "use the scheduler source-hash" in browser.faults()["persistence"]
+    page = browser.fill({"persistence": "none", "flow_timeout": "600"}, press="save")
+    assert browser.path == "/farms/straight"
+    assert "ip address add 192.0.2.191/32 dev lo" in page.one(id="backend-setup").text
+    assert "arp_ignore=1" in page.one(id="backend-setup").text
+    assert "600 s; UDP 120 s" in page.text
+    assert "Direct (layer 2)" in page.text
+    assert shared_agent.client().farm("straight").farm.flow_timeout == 600
+
+
+def test_other_farms_need_nothing_of_their_backends(browser, shared_agent):
+    shared_agent.client().put_farm("usual", {"addresses": ["192.0.2.192"], "ports": [80]})
+    assert not browser.open("/farms/usual").all(id="backend-setup")
+
+
+def test_the_documentation_has_the_same_commands():
+    text = DOCS.read_text(encoding="utf-8")
+    commands = backend_setup("direct", EXAMPLE)
+    assert commands == backend_setup("direct", [])
+    assert len(commands) == 4
+    assert all(f"    {command}\n" in text for command in commands)
+    assert backend_setup("dnat", EXAMPLE) == []
+    assert backend_setup("direct", ["2001:db8::1"]) == ["ip address add 2001:db8::1/128 dev lo"]
