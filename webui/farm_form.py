@@ -11,7 +11,7 @@ from wtforms import Field, FieldList, Form, FormField, StringField
 
 from agent.model import Farm
 from webui import fields
-from webui.fields import Choice, Flag, Menu, Number, Numbers, Pairs, Servers, Text, Ticks, Words, described
+from webui.fields import Choice, Flag, Menu, Number, Numbers, Pairs, Rate, Servers, Text, Ticks, Words, described
 from webui.forms import ReasonForm
 
 SECTIONS = {
@@ -23,6 +23,7 @@ SECTIONS = {
     "limits": (
         "limit_rate", "limit_burst", "limit_connections", "limit_prefix4", "limit_prefix6", "limit_action",
     ),
+    "quality": ("rate_in", "rate_out", "dscp_in", "dscp_out", "traffic_class"),
     "more": ("minimum_active", "on_failure", "slow_start", "drain_timeout", "when_down", "sorry_servers"),
 }  # fmt: skip
 """The fields that few farms need: each section is folded away while it says what the model says without it."""
@@ -87,6 +88,11 @@ class FarmForm(ReasonForm):
     slow_start = described(Number, "Farm", "slow_start")
     drain_timeout = described(Number, "Farm", "drain_timeout")
     when_down = described(Choice, "Farm", "when_down")
+    rate_in = described(Rate, "Farm", "rate_in")
+    rate_out = described(Rate, "Farm", "rate_out")
+    dscp_in = described(Number, "Farm", "dscp_in")
+    dscp_out = described(Number, "Farm", "dscp_out")
+    traffic_class = described(Choice, "Farm", "traffic_class")
     limit_rate = described(Number, "Farm", "limit_rate")
     limit_burst = described(Number, "Farm", "limit_burst")
     limit_connections = described(Number, "Farm", "limit_connections")

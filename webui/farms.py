@@ -9,7 +9,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from agent.client import AgentDown, Problem
-from agent.model import Fault, Invalid, difference, validate
+from agent.model import Fault, Invalid, difference, dscp_words, rate_words, validate
 from agent.model.answers import SnapshotInfo
 from agent.model.types import NAME_PATTERN
 from webui import live
@@ -43,6 +43,8 @@ def farm_url(name: str) -> str:
 
 blueprint.add_app_template_filter(option_title, "option_title")
 blueprint.add_app_template_global(backend_setup, "backend_setup")
+blueprint.add_app_template_filter(rate_words, "rate_words")
+blueprint.add_app_template_filter(dscp_words, "dscp_words")
 
 
 @blueprint.get("")

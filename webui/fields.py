@@ -13,6 +13,7 @@ from typing import Any
 from wtforms import BooleanField, Field, Form, RadioField, SelectField, SelectMultipleField, StringField
 from wtforms.widgets import CheckboxInput, ListWidget
 
+from agent.model import rate_words
 from webui.describe import words
 from webui.names import option_title
 
@@ -63,6 +64,15 @@ class Number(StringField):  # type: ignore[misc]
     def content(self) -> Any:
         """The number, or what was typed where one is wanted."""
         return number(self.data) if (self.data or "").strip() else self._fallback
+
+
+class Rate(Number):
+    """A rate in bit/s, which may be typed as 20M."""
+
+    @staticmethod
+    def shown(value: Any) -> str:
+        """As people write it."""
+        return "" if value is None else rate_words(value)
 
 
 class Flag(BooleanField):  # type: ignore[misc]

@@ -20,6 +20,9 @@ _OPTIONS = {
     "cut": "Cut its connections",
     "reject": "Reject",
     "drop": "Drop",
+    "interactive": "Interactive",
+    "normal": "Normal",
+    "bulk": "Bulk",
 }
 
 

@@ -84,6 +84,12 @@ def _farms(farms: Mapping[str, FarmNow]) -> Iterator[Family]:
         "New connections that a limit of the farm turned away; absent for a farm that limits no source.",
         limits,
     )
+    yield Family(
+        "sluice_farm_dropped_packets_total",
+        "counter",
+        "Packets that a setting of the farm dropped; absent for settings that it has not.",
+        [({**labels, "setting": name}, number) for labels, farm in everyone for name, number in farm.dropped.items()],
+    )
     sorry = [
         ({"farm": name, "family": "6" if ":" in server.address else "4"}, server)
         for name, farm in farms.items()

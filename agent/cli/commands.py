@@ -128,6 +128,8 @@ def _backends(farm: Any) -> Iterator[str]:
         yield from ("  " + line for line in table(head, rows, right=(3, 4, 5, 6, 7, 8)).splitlines())
     else:
         yield "  no backends"
+    if farm["dropped"]:
+        yield "  dropped packets: " + ", ".join(f"{name} {count(number)}" for name, number in farm["dropped"].items())
     for sorry in farm["sorry_servers"]:
         if sorry["answers"] or sorry["traffic"]["active"]:
             where = sorry["address"] if sorry["port"] is None else _endpoint(sorry["address"], sorry["port"])

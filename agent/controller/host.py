@@ -7,12 +7,12 @@ from pathlib import Path
 
 from agent.model import Configuration, Fault, taken, unreachable, unusable
 from agent.model.state import Trouble
-from agent.system import hostname, networkd
+from agent.system import hostname, networkd, queues
 from agent.system.addresses import VirtualAddresses
 from agent.system.command import CommandFailed
 from agent.system.links import SystemLink, Watch, networks, own_addresses, read_links
 
-UNDONE = {"hostname-failed", "links-failed", "address-failed"}
+UNDONE = {"hostname-failed", "links-failed", "address-failed", "queues-failed"}
 """The codes of what `configure` could not do now; no event tells when it can be done, so it is to be tried again."""
 
 
@@ -66,6 +66,7 @@ class Host:
                 await self._networkd.apply(config.links, links)
             except (CommandFailed, OSError) as error:
                 found.append(Trouble(code="links-failed", message=f"The links could not be configured: {error}."))
+        found += await queues.reconcile(config.links, links)
         found += await self._virtual.reconcile(config.virtual_addresses(), links)
         return found + list(_link_troubles(config, links))
 

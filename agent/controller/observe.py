@@ -34,11 +34,12 @@ Active = Mapping[Key, int]
 
 @dataclass(frozen=True)
 class Counted:
-    """What the kernel tells: counters and open connections of each backend, and what limits turned away, by farm."""
+    """What the kernel tells: counters and open connections of each backend; what each farm turned away and dropped."""
 
     figures: Figures = field(default_factory=dict)
     active: Active = field(default_factory=dict)
     turned_away: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 FRESH = 1.0
@@ -90,8 +91,9 @@ class Observer:
     def count(self) -> Counted:
         """What the kernel tells now; blocks. What it does not tell stays as it was."""
         if monotonic() - self._asked >= FRESH:
+            kernel = self._kernel
             try:
-                self._counted = Counted(self._kernel.counters(), self._kernel.active(), self._kernel.turned_away())
+                self._counted = Counted(kernel.counters(), kernel.active(), kernel.turned_away(), kernel.dropped())
             except (KernelRefused, OSError):
                 return self._counted
             self._asked = monotonic()
@@ -144,6 +146,7 @@ class Observer:
                 bytes_out=sum(each.bytes_out for each in everyone),
             ),
             turned_away=TurnedAway(**counted.turned_away.get(name, {})) if farm.limited else None,
+            dropped=dict(counted.dropped.get(name, {})),
             backends=backends,
             sorry_servers=sorry,
         )

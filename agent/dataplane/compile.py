@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 
-from agent.dataplane import buckets, consistent, forwarded
+from agent.dataplane import buckets, consistent, forwarded, quality
 from agent.dataplane.assignment import (
     Assignment,
     Side,
@@ -20,7 +20,7 @@ from agent.dataplane.ingress import FARM, course, entrances, picking
 from agent.dataplane.limits import Limits
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
-from agent.dataplane.ruleset import NOWHERE, Chain, Element, Elements, Part, Reach, Ruleset
+from agent.dataplane.ruleset import NOWHERE, Chain, Element, Elements, Part, Reach, Ruleset, Whole
 from agent.model import Configuration, Family, Farm, PortRange
 from agent.model.state import Role
 
@@ -75,7 +75,8 @@ def compile_ruleset(
         result[side] = parts[side] if reuse else compile_side(*made, reach=reaches[side])
     links = tuple(sorted({(index, name) for name, index, _ in near if index is not None}))
     common = _common(config, own_addresses, near, assignment)
-    return Ruleset(result, common, assignment, chains_of(result, links), links)
+    wholes = _wholes(farms, assignment, previous.wholes if isinstance(previous, Ruleset) else {})
+    return Ruleset(result, common, assignment, chains_of(result, wholes, links), links, wholes)
 
 
 def _reach(
@@ -88,6 +89,25 @@ def _reach(
         return NOWHERE
     networks = [(index, network) for _, index, network in near if index is not None]
     return forwarded.reach_of(farm, backend_keys(side, farm), networks, own)
+
+
+def _wholes(farms: Mapping[Side, Farm], assignment: Assignment, before: Mapping[str, Whole]) -> Mapping[str, Whole]:
+    """What farms have for both their sides together: one ceiling, say, however many families they have."""
+    numbers: dict[str, list[SideNumbers]] = defaultdict(list)
+    for side, farm in farms.items():
+        if quality.graded(farm):
+            numbers[side.farm].append(assignment.sides[side])
+    found: dict[str, Whole] = {}
+    for name, sided in numbers.items():
+        farm = next(farms[Side(name, family)] for family in (4, 6) if Side(name, family) in farms)
+        held = before.get(name)
+        if held and held.numbers == tuple(sided) and held.farm == farm:
+            found[name] = held
+            continue
+        marks = [mark for each in sided for mark in each.backends.values()]
+        elements = quality.elements_of(name, farm, min(each.mark for each in sided), marks)
+        found[name] = Whole(farm, tuple(sided), elements)
+    return found
 
 
 def usable(side: Side, farm: Farm, weights: Mapping[str, int]) -> dict[str, int]:
@@ -234,9 +254,11 @@ def _span(ports: PortRange) -> str:
     return str(ports.first) if ports.single else f"{ports.first}-{ports.last}"
 
 
-def chains_of(parts: Mapping[Side, Part], links: Iterable[tuple[int, str]] = ()) -> frozenset[Chain]:
-    """The chains that these parts want and that are not of the skeleton. `links`: index and name of each."""
-    found: set[Chain] = set()
+def chains_of(
+    parts: Mapping[Side, Part], wholes: Mapping[str, Whole], links: Iterable[tuple[int, str]] = ()
+) -> frozenset[Chain]:
+    """The chains that these want and that are not of the skeleton. `links`: index and name of each."""
+    found: set[Chain] = {*quality.chains_of(whole.farm for whole in wholes.values())}
     families: set[Family] = set()
     for side, part in parts.items():
         ingress = part.farm.at_ingress

@@ -14,7 +14,7 @@ from struct import Struct
 from struct import error as struct_error
 from typing import TypeVar
 
-from agent.dataplane import netlink
+from agent.dataplane import expressions, netlink
 from agent.dataplane.layout import SETS, VERDICT_WORDS, Layout, ends, span, verdict
 from agent.dataplane.netlink import ATTRIBUTE, BODY, NESTED, TYPE, attribute
 from agent.dataplane.ruleset import Element
@@ -27,7 +27,7 @@ _NEW, _GET, _DELETE = (_SUBSYSTEM << 8 | number for number in (12, 13, 14))
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _TABLE, _SET, _ELEMENTS = 1, 2, 3  # of a message
 _ITEM = 1  # of a list
-_KEY, _DATA, _USERDATA, _KEY_END = 1, 2, 6, 10  # of an element
+_KEY, _DATA, _USERDATA, _KEY_END, _EXPRESSIONS = 1, 2, 6, 10, 11  # of an element
 _VALUE, _VERDICT = 1, 2  # of a key or data
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 _COUNTER_NAME = attribute(1, b"counter\0")
@@ -94,6 +94,19 @@ def _mark(data: memoryview, at: int, end: int, _key: str) -> int:
     return 0
 
 
+def exceeded(set_name: str) -> dict[str, int]:
+    """How many packets each ceiling of a set of ceilings has dropped. Raises as `read`."""
+    unpack_key = SETS[set_name].unpack_key
+
+    def take(data: memoryview, at: int, end: int, _key: str) -> tuple[str, int]:
+        parts = dict(netlink.attributes(data[at:end]))
+        return unpack_key(dict(netlink.attributes(parts[_KEY]))[_VALUE].tobytes()), expressions.packets(
+            parts[_EXPRESSIONS]
+        )
+
+    return dict(_read(set_name, None, take))
+
+
 def _read(set_name: str, keys: Sequence[str] | None, take: _Take[_T]) -> list[_T]:
     try:
         if keys is None or len(keys) <= FEW or SETS[set_name].ranges:
@@ -146,6 +159,8 @@ def _element_of(layout: Layout) -> _Take[tuple[str, Element]]:
     unpack, unpack_key, unpack_value = ATTRIBUTE.unpack_from, layout.unpack_key, layout.unpack_value
     judges = layout.value == "verdict"
 
+    limits = layout.value == "ceiling"
+
     def take(data: memoryview, at: int, end: int, key: str) -> tuple[str, Element]:
         value = comment = ""
         known = bool(key)
@@ -162,6 +177,8 @@ def _element_of(layout: Layout) -> _Take[tuple[str, Element]]:
                     value = _verdict(data[at + 4 : at + length].tobytes())
                 else:
                     value = unpack_value(data[at + 8 : at + 4 + unpack(data, at + 4)[0]].tobytes())
+            elif kind == _EXPRESSIONS and limits:
+                value = expressions.ceiling_of(data[at + 4 : at + length])
             elif kind == _USERDATA:
                 comment = _comment(data[at + 4 : at + length])
             at += (length + 3) & ~3
@@ -176,7 +193,7 @@ def _counter_of(layout: Layout) -> _Take[tuple[bytes, int, int]]:
     The kernel puts key, value and counter first and in this order, and all of them are of one size in a set.
     """
     key = sum(part.size + -part.size % 4 for part in layout.key)
-    value = 0 if layout.value == "verdict" else sum(part.size + -part.size % 4 for part in layout.value)
+    value = 0 if isinstance(layout.value, str) else sum(part.size + -part.size % 4 for part in layout.value)
     shape = Struct(f"!8x{key}s{8 + value if value else 0}x4x12s8xQ4xQ")
 
     def take(data: memoryview, at: int, end: int, _key: str) -> tuple[bytes, int, int]:
@@ -283,7 +300,7 @@ def _head(set_name: str) -> bytes:
 def _writer(layout: Layout, *, whole: bool) -> Callable[[str, Element], bytes]:
     """What writes elements of a set; without `whole` their keys only, as a deletion names them."""
     pack, pack_value = layout.pack_key, layout.pack_value
-    judges, ranges = layout.value == "verdict", layout.ranges
+    judges, limits, ranges = layout.value == "verdict", layout.value == "ceiling", layout.ranges
 
     def write(key: str, element: Element) -> bytes:
         if ranges:
@@ -293,7 +310,9 @@ def _writer(layout: Layout, *, whole: bool) -> Callable[[str, Element], bytes]:
             words = _data(_KEY, pack(key))
         if whole:
             value, comment = element
-            if value:
+            if value and limits:
+                words += attribute(_EXPRESSIONS | NESTED, expressions.ceiling(value))
+            elif value:
                 words += _verdict_data(value) if judges else _data(_DATA, pack_value(value))
             if comment:
                 words += _userdata(comment)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-from agent.dataplane import conntrack, elements, netlink, readback
+from agent.dataplane import conntrack, elements, netlink, quality, readback
 from agent.dataplane.assignment import Assignment
 from agent.dataplane.forwarded import backend_of
 from agent.dataplane.limits import COUNTERS
@@ -32,6 +32,10 @@ _FIELDS = {
     "hops": "backends",
     "exits": "backends",
     "traffic": "backends",
+    "graded": "backends",
+    "ceilings": "rate_in",
+    "classes": "traffic_class",
+    "markings": "dscp_in",
 }
 _MARK = Struct("=I")
 _KEYS_SINCE = (1, 1)
@@ -149,6 +153,21 @@ class Kernel:
             for key, packets, _octets in elements.counters(set_name, keys) if keys else ():
                 counted = found.setdefault(farms[_MARK.unpack(key)[0]], {})
                 counted[limit] = counted.get(limit, 0) + packets
+        return found
+
+    def dropped(self) -> dict[str, dict[str, int]]:
+        """The packets that each farm's settings have dropped since they are in the kernel, by the name of the setting.
+
+        Only farms that have such settings.
+        """
+        found: dict[str, dict[str, int]] = {}
+        wholes = self._applied.wholes if self._applied else {}
+        if any("ceilings" in whole.elements for whole in wholes.values()):
+            figures = elements.exceeded("ceilings")
+            for farm, whole in wholes.items():
+                keys = whole.elements.get("ceilings", ())
+                if keys:
+                    found[farm] = {quality.FIELDS[key.split()[-1]]: figures.get(key, 0) for key in keys}
         return found
 
     def active(self) -> dict[tuple[str, str], int]:

@@ -4,6 +4,7 @@
 A set that is new in the skeleton needs a row in SETS; a kind of key part that is new, a Part.
 """
 
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -47,6 +48,16 @@ def _pack_name(word: str) -> bytes:
     return name.ljust(_NAME_SIZE, b"\0")
 
 
+def _pack_class(word: str) -> bytes:
+    major, minor = (int(number, 16) for number in word.split(":"))
+    return (major << 16 | minor).to_bytes(4, sys.byteorder)
+
+
+def _unpack_class(data: bytes) -> str:
+    number = int.from_bytes(data, sys.byteorder)
+    return f"{number >> 16:x}:{number & 0xFFFF:x}"
+
+
 def _ipv6_word(data: bytes) -> str:
     word = socket.inet_ntop(socket.AF_INET6, data)
     return str(IPv6Address(data)) if "." in word else word
@@ -61,6 +72,8 @@ ORDERED = _number(4, "big")
 LINK = Part(_NAME_SIZE, _pack_name, lambda data: f'"{data.rstrip(bytes(1)).decode()}"')
 """The name of a link, in quotes."""
 PROTOCOL = _words({"tcp": 6, "udp": 17, "sctp": 132})
+CLASS = Part(4, _pack_class, _unpack_class)
+"""The handle of a class of traffic, such as 5150:10."""
 DIRECTION = _words({"original": 0, "reply": 1})
 
 
@@ -69,7 +82,8 @@ class Layout:
     """What a set has: the parts of its keys, and those of its values (none in a set that is no map)."""
 
     key: tuple[Part, ...]
-    value: tuple[Part, ...] | Literal["verdict"] = ()
+    value: tuple[Part, ...] | Literal["verdict", "ceiling"] = ()
+    """`ceiling`: what the packet meets is an expression of the element, and another one counts."""
     ranges: bool = False
     """Whether a part of a key may be a range (`80-90`): a set with `flags interval` and several parts."""
 
@@ -81,7 +95,7 @@ class Layout:
     @cached_property
     def pack_value(self) -> Callable[[str], bytes]:
         """A value that is no verdict as bytes. Raises ValueError or OSError."""
-        return _packer(() if self.value == "verdict" else self.value)
+        return _packer(() if isinstance(self.value, str) else self.value)
 
     @cached_property
     def unpack_key(self) -> Callable[[bytes], str]:
@@ -91,7 +105,7 @@ class Layout:
     @cached_property
     def unpack_value(self) -> Callable[[bytes], str]:
         """The value of its bytes; raises as unpack_key."""
-        return _unpacker(() if self.value == "verdict" else self.value)
+        return _unpacker(() if isinstance(self.value, str) else self.value)
 
 
 def ends(key: str) -> tuple[str, str]:
@@ -124,6 +138,17 @@ def _span(low: str, high: str) -> str:
     differ = (int(ip_address(low)) ^ int(ip_address(high))).bit_length()
     network = ip_network(f"{low}/{bits - differ}", strict=False)
     return str(network) if (str(network[0]), str(network[-1])) == (low, high) else f"{low}-{high}"
+
+
+_CEILING = re.compile(r"limit rate over ([0-9]+) bytes/second burst ([0-9]+) bytes")
+
+
+def ceiling(word: str) -> tuple[int, int]:
+    """Bytes a second and burst in bytes of `limit rate over 1000 bytes/second burst 500 bytes`. Raises ValueError."""
+    match = _CEILING.fullmatch(word)
+    if not match:
+        raise ValueError(f"{word} is no ceiling that is known here")
+    return int(match[1]), int(match[2])
 
 
 def verdict(word: str) -> tuple[int, str]:
@@ -208,5 +233,9 @@ SETS = {
     "exits": Layout((NUMBER,), (NUMBER,)),
     "lives": Layout((NUMBER,), "verdict"),
     "begun": Layout((NUMBER,)),
+    "graded": Layout((NUMBER,), (NUMBER,)),
+    "ceilings": Layout((NUMBER, DIRECTION), "ceiling"),
+    "classes": Layout((NUMBER,), (CLASS,)),
+    "markings": Layout((NUMBER, DIRECTION), "verdict"),
 }
 """Every set that has elements of ours."""

@@ -63,6 +63,9 @@ class Limits:
     connections: int | None
     reject: bool
 
+    declaration = ""
+    """No hook leads to its chain."""
+
     @classmethod
     def of(cls, farm: Farm, family: Family) -> Self | None:
         """What `farm` wants for its clients of a family; None if it limits nobody."""

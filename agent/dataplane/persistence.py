@@ -43,6 +43,9 @@ class Persistence:
         more = f"{'_port' if self.port else ''}{'_static' if self.static else ''}"
         return f"persist{self.family}_{self.prefix}_{self.timeout}{more}"
 
+    declaration = ""
+    """No hook leads to its chain."""
+
     @property
     def set_name(self) -> str:
         """The map that has its clients."""

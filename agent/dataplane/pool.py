@@ -80,6 +80,9 @@ class HashPicker:
         """The map that its farms' buckets are in."""
         return "buckets"
 
+    declaration = ""
+    """No hook leads to its chain."""
+
     @property
     def rules(self) -> tuple[str, ...]:
         """The rule of its chain."""

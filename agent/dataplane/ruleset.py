@@ -9,6 +9,7 @@ from agent.dataplane.assignment import Assignment, Side, SideNumbers
 from agent.dataplane.limits import Limits
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, is_exact
+from agent.dataplane.quality import Marking, Stage
 from agent.dataplane.tables import IngressChain
 from agent.model import Family, Farm
 from agent.model.state import Role
@@ -18,7 +19,7 @@ Element = tuple[str, str]
 """What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
 Elements = Mapping[str, Mapping[str, Element]]
 """Elements by set and key, all in the notation of nft."""
-Chain = HashPicker | Persistence | Limits | IngressChain
+Chain = HashPicker | Persistence | Limits | Stage | Marking | IngressChain
 """A chain that is not of the skeleton: it comes with the first who wants it and goes with the last."""
 
 
@@ -53,6 +54,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """What a farm has for both its sides together, and what it was made from."""
+
+    farm: Farm
+    numbers: tuple[SideNumbers, ...]
+    elements: Elements
+
+
+@dataclass(frozen=True)
 class Ruleset:
     """The whole contents of our tables for one document and its effective weights."""
 
@@ -65,6 +75,8 @@ class Ruleset:
     """The chains that are not of the skeleton: they come and go with those who want them."""
     links: tuple[tuple[int, str], ...] = ()
     """Index and name of each link that packets can come in by."""
+    wholes: Mapping[str, Whole] = field(default_factory=dict)
+    """What farms have for both their sides together, by farm; only those that have something."""
     _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _turns: frozenset[Picker] | None = field(default=None, init=False, repr=False, compare=False)
     _name: object = field(default_factory=object, init=False, repr=False, compare=False)
@@ -118,7 +130,7 @@ class Ruleset:
         after = {side: part.numbers for side, part in parts.items()}
         sides = {**self.assignment.sides, **after}
         assignment = replace(self.assignment, sides=sides)
-        result = Ruleset({**self.parts, **parts}, self.common, assignment, chains, self.links)
+        result = Ruleset({**self.parts, **parts}, self.common, assignment, chains, self.links, self.wholes)
         left = self.turns() - {each.picker for each in before}
         turns = [*left, *(each.picker for each in after.values())]
         known = {
@@ -131,10 +143,12 @@ class Ruleset:
         return result
 
     def pieces(self) -> Iterator[tuple[str | None, Elements]]:
-        """The elements piece by piece: what is common (None), then farm by farm in the order of names."""
+        """The elements piece by piece: what is common (None), then by farm, in the order of names twice."""
         yield None, self.common
         for side in sorted(self.parts):
             yield side.farm, self.parts[side].elements
+        for farm, whole in sorted(self.wholes.items(), key=itemgetter(0)):
+            yield farm, whole.elements
 
     def sides(self, farm: str) -> Iterator[tuple[Side, Part]]:
         """The sides of a farm and their parts, IPv4 first; none for what is not in the ruleset."""

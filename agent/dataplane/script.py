@@ -7,6 +7,7 @@ from typing import Literal
 
 from agent.dataplane.ingress import rank_of
 from agent.dataplane.limits import Limits, Meter, meters_of
+from agent.dataplane.quality import QUALITY
 from agent.dataplane.ruleset import Chain, Element, Elements, Ruleset, changed
 from agent.dataplane.skeleton import SKELETON
 from agent.dataplane.tables import INGRESS, INGRESS_CHAINS, TABLE, IngressChain, table_of
@@ -40,7 +41,7 @@ class Command:
             place = f"{kind} {table_of(self.set_name)}"
             return "; ".join(_made(self.verb, place, name, what) for name, (what, _comment) in self.elements.items())
         if self.verb == "add":
-            words = ", ".join(_element(key, element) for key, element in self.elements.items())
+            words = ", ".join(_element(*each) for each in self.elements.items())
         else:
             words = ", ".join(self.elements)
         return f"{self.verb} element {table_of(self.set_name)} {self.set_name} {{ {words} }}"
@@ -74,6 +75,11 @@ def delta(old: Ruleset, new: Ruleset) -> list[Command]:
     pieces: list[tuple[str | None, Elements, Elements]] = [(None, old.common, new.common)]
     for side, before, after in changed(old, new):
         pieces.append((side.farm, before.elements if before else {}, after.elements if after else {}))
+    if old.wholes is not new.wholes:
+        for name in sorted(old.wholes.keys() | new.wholes.keys()):
+            one, other = old.wholes.get(name), new.wholes.get(name)
+            if one is not other:
+                pieces.append((name, one.elements if one else {}, other.elements if other else {}))
     for farm, before_elements, after_elements in pieces:
         fewer, more = _difference(before_elements, after_elements)
         deletions.extend(_deletes(farm, fewer))
@@ -125,7 +131,7 @@ def _place(chain: Chain) -> tuple[str, str]:
 def _order(place: tuple[str, str]) -> tuple[int, str, str]:
     """Who leads to others comes after them."""
     set_name, name = place
-    return rank_of(name), set_name, name
+    return 1 if name == QUALITY.name else rank_of(name), set_name, name
 
 
 def _come(chains: Iterable[Chain], meters: Iterable[Meter]) -> list[Command]:
@@ -144,7 +150,7 @@ def _go(chains: Iterable[tuple[str, str]], meters: Iterable[Meter]) -> list[Comm
 
 
 def _body(chain: Chain) -> str:
-    return chain.body if isinstance(chain, IngressChain) else "; ".join(chain.rules)
+    return chain.body if isinstance(chain, IngressChain) else "; ".join(filter(None, (chain.declaration, *chain.rules)))
 
 
 def _made(verb: str, place: str, name: str, what: str) -> str:
@@ -186,4 +192,6 @@ def _element(key: str, element: Element) -> str:
     value, comment = element
     # Names are checked by the model; a quote or a backslash could not be written in nft's notation at all.
     note = ' comment "' + "".join(c for c in comment if c.isprintable() and c not in '"\\') + '"' if comment else ""
+    if value.startswith("limit "):
+        return f"{key} {value} counter{note}"
     return f"{key}{note} : {value}" if value else f"{key}{note}"

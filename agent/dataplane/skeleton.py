@@ -9,6 +9,7 @@ from hashlib import sha256
 from agent.dataplane import ingress
 from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import chains
+from agent.dataplane.quality import GRADE, QUALITY
 from agent.dataplane.tables import INGRESS, INGRESS_SETS, TABLE
 from agent.model import MANAGEMENT_PORT
 
@@ -49,6 +50,10 @@ _SETS = f"""\
 	set arms {{ typeof meta iif . meta oif; comment "in and out by the same link"; }}
 	set near4 {{ typeof meta oifname . ip saddr; flags interval; comment "link . a network on it"; }}
 	set near6 {{ typeof meta oifname . ip6 saddr; flags interval; comment "link . a network on it"; }}
+	map graded {{ typeof ct mark : meta mark; comment "backend -> farm, of farms whose every packet is looked at"; }}
+	set ceilings {{ typeof meta mark . ct direction; limit rate over 1 bytes/second; counter; comment "farm, limit"; }}
+	map classes {{ typeof meta mark : meta priority; comment "farm -> class of traffic"; }}
+	map markings {{ typeof meta mark . ct direction : verdict; comment "farm -> DSCP"; }}
 	counter guarded {{ comment "dropped: for a farm, but not translated" }}
 	counter refused {{ comment "refused: the farm has no usable backend" }}
 	counter discarded {{ comment "dropped: the farm has no usable backend, and says drop" }}
@@ -141,7 +146,7 @@ def _body() -> str:
 
 _BODY = _body()
 
-VERSION = sha256((_BODY + ingress.version()).encode()).hexdigest()[:16]
+VERSION = sha256(f"{_BODY}{QUALITY}{GRADE}{ingress.version()}".encode()).hexdigest()[:16]
 """Tells skeletons apart; the tables have it as the comment of their maps `numbers` and `in_numbers`."""
 
 SKELETON = f"""\
@@ -162,7 +167,7 @@ ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
     "pickers", "admitted", "choosers", "buckets", "shared", "static4", "static6", "usable",
     "over_rate", "over_connections", "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
-    "arms", "near4", "near6",
+    "arms", "near4", "near6", "graded", "ceilings", "classes", "markings",
     *INGRESS_SETS,
 )  # fmt: skip
 """Every set that has elements of ours; those of `sticky` are the packets'."""

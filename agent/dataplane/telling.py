@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from agent.dataplane.limits import Limits
 from agent.dataplane.packet import Packet, endpoint
-from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.readback import TARGETS
 from agent.dataplane.ruleset import Ruleset
@@ -32,6 +30,7 @@ _OVER = {
 """What is said of a source by the set that counts it."""
 
 _DISCARDED = "Dropped: so the farm says (`when_down`) for when no backend takes connections."
+_CEILING = "Dropped: the farm has more traffic in this direction than its ceiling (`rate_in`, `rate_out`)."
 _GUARD = (
     "Dropped by the guard: the bucket that it drew leads to no backend any more, since a change was just being made. "
     "A TCP client tries again by itself."
@@ -59,7 +58,7 @@ class Known:
         """What is known by this ruleset and the handles of its rules."""
         chains: dict[str, Sequence[str]] = {**permanent()}
         if ruleset:
-            chains |= {each.name: each.rules for each in ruleset.chains if isinstance(each, Persistence | Limits)}
+            chains |= {each.name: each.rules for each in ruleset.chains if not isinstance(each, HashPicker)}
         farms: dict[int, str] = {}
         targets: dict[tuple[str, int | None], list[tuple[str, str]]] = {}
         for side, part in ruleset.parts.items() if ruleset else ():
@@ -238,6 +237,8 @@ def _dropped(tale: _Tale, step: Event, rule: str) -> None:
         tale.ends("dropped", "Dropped by the farm's limits.")
     elif "guarded" in rule or "discarded" in rule:
         tale.ends("dropped", _GUARD if "guarded" in rule else _DISCARDED)
+    elif "@ceilings" in rule:
+        tale.ends("dropped", _CEILING)
     elif rule == "ct state invalid drop":
         tale.ends("dropped", "Dropped: connection tracking finds it invalid, such as out of its connection's window.")
     else:

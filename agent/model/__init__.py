@@ -8,11 +8,14 @@ from agent.model.ingress_rules import taken
 from agent.model.network_rules import unreachable, unusable
 from agent.model.rules import MANAGEMENT_PORT
 from agent.model.text import MAX_BYTES, Change, Codec, canonical, conform, difference, digest, load, parse, validate
-from agent.model.types import PortRange
+from agent.model.traffic import QUEUES, TRAFFIC_QUEUES, class_handle
+from agent.model.types import PortRange, dscp_words, rate_words
 
 __all__ = [
     "MANAGEMENT_PORT",
     "MAX_BYTES",
+    "QUEUES",
+    "TRAFFIC_QUEUES",
     "VERSION",
     "Backend",
     "Change",
@@ -28,12 +31,15 @@ __all__ = [
     "System",
     "TcpCheck",
     "canonical",
+    "class_handle",
     "conform",
     "difference",
     "digest",
+    "dscp_words",
     "load",
     "parse",
     "pointer",
+    "rate_words",
     "taken",
     "unreachable",
     "unusable",

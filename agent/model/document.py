@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from agent.model.farm import Farm
 from agent.model.part import Part
-from agent.model.types import Address, HostAddress, Hostname, InterfaceAddress, LinkName, Name
+from agent.model.types import Address, Bandwidth, HostAddress, Hostname, InterfaceAddress, LinkName, Name
 
 VERSION = 1
 
@@ -46,6 +46,13 @@ class Link(Part):
         max_length=2,
         title="Default gateways",
         description="At most one for each IP family; each in a network of this link.",
+    )
+    bandwidth: Bandwidth | None = Field(
+        default=None,
+        title="Bandwidth",
+        description="What the appliance sends by this link at most, a little less than the line takes: then packets "
+        "wait in the appliance, where farms have classes of traffic. By default nothing is held back.",
+        json_schema_extra={"unit": "bit/s"},
     )
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from agent.model.part import Part
-from agent.model.types import HostAddress, Name, NetworkAddress, Port, Ports
+from agent.model.types import BitRate, Dscp, HostAddress, Name, NetworkAddress, Port, Ports
 
 Protocol = Literal["tcp", "udp", "sctp", "all"]
 Family = Literal[4, 6]
@@ -18,6 +18,7 @@ BackendState = Literal["enabled", "drain", "disabled"]
 WhenDown = Literal["reject", "drop"]
 OnFailure = Literal["keep", "cut"]
 LimitAction = Literal["drop", "reject"]
+TrafficClass = Literal["interactive", "normal", "bulk"]
 
 LongSeconds = Annotated[int, Field(ge=1, le=604_800, json_schema_extra={"unit": "s"})]
 """Up to a week."""
@@ -292,6 +293,37 @@ class Farm(Part):
         title="Beyond a limit",
         description="`drop`: the client gets no answer. `reject`: it is refused at once.",
     )
+    rate_in: BitRate | None = Field(
+        default=None,
+        title="Ceiling to the backends",
+        description="What clients send beyond this rate is dropped, all clients and backends together; by default "
+        "there is no ceiling. Written as a number or as `64k`, `20M`, `1.5G`.",
+        json_schema_extra={"unit": "bit/s"},
+    )
+    rate_out: BitRate | None = Field(
+        default=None,
+        title="Ceiling to the clients",
+        description="What backends answer beyond this rate is dropped; by default there is no ceiling.",
+        json_schema_extra={"unit": "bit/s"},
+    )
+    dscp_in: Dscp | None = Field(
+        default=None,
+        title="DSCP to the backends",
+        description="Written into what goes to the backends, 0 to 63 or a name such as `ef` or `af41`; by default "
+        "packets keep what they have.",
+    )
+    dscp_out: Dscp | None = Field(
+        default=None,
+        title="DSCP to the clients",
+        description="Written into what goes to the clients; by default packets keep what they have.",
+    )
+    traffic_class: TrafficClass = Field(
+        default="normal",
+        title="Class of traffic",
+        description="Which queue its packets wait in, on links that have a `bandwidth`. `interactive`: is sent first, "
+        "and has 30 % of a link in any case. `normal`: has 50 % in any case; what is of no farm waits here, too. "
+        "`bulk`: is sent last; has 10 % in any case and 90 % at most.",
+    )
     checks: list[TcpCheck] = Field(
         default_factory=list,
         max_length=8,
@@ -332,6 +364,14 @@ class Farm(Part):
     def keeps_ports(self) -> bool:
         """Whether backends get every packet with the port that the client asked for."""
         return self.forwarding == "direct"
+
+    def packet_features(self) -> tuple[str, ...]:
+        """The fields that say something which has to be done to every packet, where they say it."""
+        return tuple(
+            name
+            for name in ("rate_in", "rate_out", "dscp_in", "dscp_out", "traffic_class")
+            if getattr(self, name) not in (None, "normal")
+        )
 
     def hash_buckets(self, family: Family) -> int:
         """How many buckets `source-hash` needs for the backends of a family: a prime, with hundreds for each.

@@ -77,6 +77,15 @@ def _limits(name: str, farm: Farm) -> Iterator[Fault]:
             )
 
 
+def _quality(name: str, farm: Farm) -> Iterator[Fault]:
+    for field in farm.packet_features():
+        yield Fault(
+            pointer("farms", name, field),
+            f"is not possible with `{farm.forwarding}`, whose packets go past where that is done; leave it out, or use "
+            "`dnat`",
+        )
+
+
 def _ports(name: str, farm: Farm) -> Iterator[Fault]:
     if not farm.keeps_ports:
         return
@@ -103,4 +112,4 @@ def _twice(name: str, farm: Farm) -> Iterator[Fault]:
             )
 
 
-_RULES = (_whole, _persistence, _limits, _ports, _twice)
+_RULES = (_whole, _persistence, _limits, _quality, _ports, _twice)

@@ -84,6 +84,11 @@ class FarmNow(_Answer):
     exact_turn: bool = Field(description="Whether its turn is its own (round robin exact), not shared with others.")
     traffic: Traffic
     turned_away: TurnedAway | None = Field(default=None, description="null where the farm limits no source.")
+    dropped: dict[str, int] = Field(
+        default_factory=dict,
+        description="Packets that a setting of the farm has dropped since it is there, by the name of the setting, "
+        "such as rate_in; only settings that drop.",
+    )
     backends: dict[str, BackendNow]
     sorry_servers: list[SorryServerNow] = []
 

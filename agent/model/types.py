@@ -152,6 +152,88 @@ def _interface(value: Any) -> Interface:
     return interface
 
 
+LEAST_RATE, MOST_RATE = 64_000, 100_000_000_000
+"""Bits a second. The kernel counts with 64 bits of nanoseconds times bytes; 100 Gbit/s is what fits."""
+
+_RATE = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?([kMG])(?:bit/s)?")
+_UNITS = {"k": 3, "M": 6, "G": 9}
+
+
+LEAST_BANDWIDTH, MOST_BANDWIDTH = 1_000_000, 32_000_000_000
+"""Of a link, bits a second: its queues count 32 bits of bytes."""
+
+
+def _bit_rate(value: Any, least: int = LEAST_RATE, most: int = MOST_RATE) -> int:
+    if type(value) is int:
+        rate = value
+    elif isinstance(value, str) and (match := _RATE.fullmatch(value)) and len(match[2] or "") <= _UNITS[match[3]]:
+        places = _UNITS[match[3]]
+        rate = int(match[1]) * 10**places + int((match[2] or "0").ljust(places, "0"))
+    else:
+        raise PydanticCustomError("rate", "is not a rate; write bits per second, such as 2000000, 64k, 20M or 1.5G")
+    if not least <= rate <= most:
+        words = {"least": rate_words(least), "most": rate_words(most)}
+        raise PydanticCustomError("rate", "is out of range; write {least} to {most} (bit/s)", words)
+    return rate
+
+
+def rate_words(rate: int) -> str:
+    """A rate as people write it: 20M, 64k, 1.5G; as it is where that would not be the same."""
+    for unit, places in reversed(_UNITS.items()):
+        if rate >= 10**places and rate % 10 ** (places - 3) == 0:
+            return f"{rate // 10**places}.{rate % 10**places:0{places}}".rstrip("0").rstrip(".") + unit
+    return f"{rate}"
+
+
+DSCP_NAMES = {
+    "be": 0, "le": 1, **{f"cs{number}": 8 * number for number in range(1, 8)},
+    **{f"af{number}{drop}": 8 * number + 2 * drop for number in range(1, 5) for drop in range(1, 4)},
+    "va": 44, "ef": 46,
+}  # fmt: skip
+"""Names of DSCP values: IANA's registry of differentiated services field codepoints."""
+
+LAST_DSCP = 63
+
+
+def dscp_words(value: int) -> str:
+    """A DSCP value with its name, if it has one: 46 (EF)."""
+    name = next((name for name, number in DSCP_NAMES.items() if number == value), None)
+    return f"{value} ({name.upper()})" if name else f"{value}"
+
+
+def _dscp(value: Any) -> int:
+    if isinstance(value, str) and value.lower() in DSCP_NAMES:
+        return DSCP_NAMES[value.lower()]
+    if type(value) is not int or not 0 <= value <= LAST_DSCP:
+        raise PydanticCustomError("dscp", "is not a DSCP value; write 0 to 63, or a name such as ef, af41 or cs3")
+    return value
+
+
+def _rate_schema(least: int, most: int) -> WithJsonSchema:
+    number = {"type": "integer", "minimum": least, "maximum": most}
+    return WithJsonSchema(
+        {"anyOf": [number, {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?[kMG](bit/s)?$"}]}
+    )
+
+
+BitRate = Annotated[int, PlainValidator(_bit_rate), _rate_schema(LEAST_RATE, MOST_RATE)]
+Bandwidth = Annotated[
+    int,
+    PlainValidator(lambda value: _bit_rate(value, LEAST_BANDWIDTH, MOST_BANDWIDTH)),
+    _rate_schema(LEAST_BANDWIDTH, MOST_BANDWIDTH),
+]
+Dscp = Annotated[
+    int,
+    PlainValidator(_dscp),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": LAST_DSCP},
+                {"type": "string", "pattern": "^[a-zA-Z]{2}[0-9]{0,2}$"},
+            ]
+        }
+    ),
+]
 HostAddress = Annotated[
     Address,
     PlainValidator(host_address),

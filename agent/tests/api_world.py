@@ -67,6 +67,10 @@ class FakeKernel:
     def counters(self) -> dict[tuple[str, str], Counters]:
         return {key: Counters(new=7, bytes_in=1500, bytes_out=30000) for key in self.applied[-1].marks().values()}
 
+    def dropped(self) -> dict[str, dict[str, int]]:
+        farms = {side.farm: part.farm for side, part in self.applied[-1].parts.items()}
+        return {name: {"rate_in": 5} for name, farm in farms.items() if farm.rate_in is not None}
+
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self.applied[-1].marks().values(), 2)
 

@@ -58,6 +58,10 @@ class KernelEdge(Kernel):
     def counters(self) -> dict[tuple[str, str], Counters]:
         return {who: Counters(new=7, bytes_in=700, bytes_out=7000) for who in self._names()}
 
+    def dropped(self) -> dict[str, dict[str, int]]:
+        farms = {side.farm: part.farm for side, part in self.holds.parts.items()} if self.holds else {}
+        return {name: {"rate_in": 5} for name, farm in farms.items() if farm.rate_in is not None}
+
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self._names(), 3)
 

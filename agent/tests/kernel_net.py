@@ -396,7 +396,7 @@ class Box(Network):
 
     def listed(self, set_name: str) -> list[Held]:
         """The elements of a set as libnftables reads them."""
-        kind = "map" if SETS[set_name].value else "set"
+        kind = "map" if SETS[set_name].value not in ((), "ceiling") else "set"
         links = {name: index for index, name in self.balancer.run(socket.if_nameindex)}
         return list(held(json.loads(self.nft(f"list {kind} {table_of(set_name)} {set_name}")), links))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.dataplane.ruleset import Element
 
+_UNITS = {"bytes": 1, "kbytes": 1 << 10, "mbytes": 1 << 20}
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp", "6": "tcp", "17": "udp", "132": "sctp"}
 
 
@@ -37,9 +38,17 @@ def held(listing: dict[str, Any], links: Mapping[str, int] | None = None) -> Ite
             counter = details.get("counter") or {}
             if content.get("name") == "exits":
                 value = (links or {}).get(value, value)
-            element = (_word(value) if is_map else "", str(details.get("comment", "")))
+            element = (_word(value) if is_map else _ceiling(details.get("limit")), str(details.get("comment", "")))
             key = _key(details["val"], content, links or {})
             yield Held(key, element, counter.get("packets", 0), counter.get("bytes", 0))
+
+
+def _ceiling(limit: Mapping[str, Any] | None) -> str:
+    """The limit of an element in the notation of `compile`; "" without one."""
+    if not limit:
+        return ""
+    rate, burst = (limit[name] * _UNITS[limit[f"{name}_unit"]] for name in ("rate", "burst"))
+    return f"limit rate {'over ' if limit['inv'] else ''}{rate} bytes/{limit['per']} burst {burst} bytes"
 
 
 def _sets(listing: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -54,6 +54,7 @@ def farm(status: str, backends: dict[str, BackendNow]) -> FarmNow:
         when_down="reject",
         exact_turn=True,
         traffic=Traffic(active=5, new=6, bytes_in=7, bytes_out=8),
+        dropped={"rate_in": 9} if status == "degraded" else {},
         backends=backends,
     )
 
@@ -124,6 +125,7 @@ def test_farms_and_backends_with_their_figures():
         'sluice_backend_latency_seconds{farm="web",backend="a"} 0.0025',
         'sluice_backend_connections_total{farm="web",backend="a"} 2',
         'sluice_farm_bytes_total{farm="web",direction="out"} 8',
+        'sluice_farm_dropped_packets_total{farm="web",setting="rate_in"} 9',
         'sluice_farm_turned_away_total{farm="narrow",limit="rate"} 4',
         'sluice_farm_turned_away_total{farm="narrow",limit="connections"} 2',
         'sluice_sorry_server_answers{farm="dead",family="4"} 1',

@@ -52,6 +52,8 @@ def test_what_it_can_have():
             "name each server once",
         ),
         ({"limit_rate": 5}, "/limit_rate", "nothing knows connections"),
+        ({"rate_in": "1M"}, "/rate_in", "past where that is done"),
+        ({"traffic_class": "bulk"}, "/traffic_class", "use `dnat`"),
         ({"limit_connections": 5}, "/limit_connections", "leave it out"),
         ({"flow_timeout": 59}, "/flow_timeout", "60"),
         ({"flow_timeout_udp": 604_801}, "/flow_timeout_udp", "604800"),

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.dataplane import elements, netlink
+from agent.dataplane import elements, expressions, netlink
 from agent.dataplane.layout import (
+    CLASS,
     DIRECTION,
     IPV4,
     IPV6,
@@ -121,7 +122,7 @@ def test_every_set_of_the_skeleton_has_its_layout():
     assert set(SETS) == set(ELEMENT_SETS)
     for name, layout in SETS.items():
         declared = next(line for line in SKELETON.splitlines() if f" {name} {{" in line)
-        assert declared.split()[0] == ("map" if layout.value else "set")
+        assert declared.split()[0] == ("map" if layout.value not in ((), "ceiling") else "set")
         assert declared.split(";")[0].split(" : ")[0].count(" . ") == len(layout.key) - 1
 
 
@@ -133,6 +134,7 @@ WORDS = {
     ORDERED: st.integers(0, 0xFFFFFFFF).map(str),
     LINK: st.from_regex(r'"[A-Za-z0-9_.@-]{1,15}"', fullmatch=True),
     PROTOCOL: st.sampled_from(["tcp", "udp", "sctp", "1", "47"]),
+    CLASS: st.builds("{:x}:{:x}".format, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF)),
     DIRECTION: st.sampled_from(["original", "reply"]),
 }
 
@@ -142,9 +144,26 @@ def test_keys_and_values_are_the_same_after_packing_and_unpacking(data):
     layout = SETS[data.draw(st.sampled_from(sorted(SETS)))]
     key = " . ".join(data.draw(WORDS[part]) for part in layout.key)
     assert layout.unpack_key(layout.pack_key(key)) == key
-    if layout.value and layout.value != "verdict":
+    if layout.value and not isinstance(layout.value, str):
         value = " . ".join(data.draw(WORDS[part]) for part in layout.value)
         assert layout.unpack_value(layout.pack_value(value)) == value
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1))
+def test_a_ceiling_is_the_same_after_packing_and_unpacking(rate, burst, count):
+    word = f"limit rate over {rate} bytes/second burst {burst} bytes"
+    packed = expressions.ceiling(word)
+    assert expressions.ceiling_of(memoryview(packed)) == word
+    content = netlink.attribute(2, count.to_bytes(8, "big"))
+    counted = netlink.attribute(1, netlink.attribute(1, b"counter\0") + netlink.attribute(2, content))
+    assert expressions.packets(memoryview(counted)) == count
+    with pytest.raises(ValueError, match="no ceiling"):
+        expressions.ceiling(f"{word}; flush ruleset")
+    for wrong in (b"", counted):
+        with pytest.raises(ValueError, match="without the ceiling"):
+            expressions.ceiling_of(memoryview(wrong))
+    with pytest.raises(ValueError, match="without a counter"):
+        expressions.packets(memoryview(packed))
 
 
 def test_a_part_is_padded_among_others_and_not_alone():
