@@ -135,5 +135,6 @@ def _part(part: dict[str, Any]) -> str:
         if "weight" not in part:
             return where
         tier = f", tier {part['tier']}" if part.get("tier", 1) != 1 else ""
-        return f"{where}, weight {part['weight']}{tier}, {_text(part.get('state')).lower()}"
+        most = f", at most {part['max_connections']} connections" if part.get("max_connections") else ""
+        return f"{where}, weight {part['weight']}{tier}{most}, {_text(part.get('state')).lower()}"
     return ", ".join(f"{key} {_text(inner)}" for key, inner in part.items())

@@ -51,6 +51,7 @@ class BackendForm(Form):  # type: ignore[misc]
     port = described(Number, "Backend", "port")
     weight = described(Number, "Backend", "weight")
     tier = described(Number, "Backend", "tier")
+    max_connections = described(Number, "Backend", "max_connections")
     state = described(Menu, "Backend", "state")
 
     @property

@@ -35,10 +35,11 @@ DRAINED = Sign("off", "bar", "Drained")
 DISABLED = Sign("off", "bar", "Disabled")
 DRAINING = Sign("info", "half", "Draining")
 HEALTHY = Sign("good", "check", "Healthy")
+FULL = Sign("warn", "triangle", "Full")
 STANDBY = Sign("info", "ring", "Standby")
 UNHEALTHY = Sign("bad", "cross", "Unhealthy")
 UNKNOWN_HEALTH = Sign("off", "ring", "Not checked")
-_BY_ROLE = {"failed": UNHEALTHY, "drained": DRAINED, "draining": DRAINING, "standby": STANDBY}
+_BY_ROLE = {"failed": UNHEALTHY, "drained": DRAINED, "draining": DRAINING, "standby": STANDBY, "full": FULL}
 
 _ORDER = {"down": 0, "degraded": 1, "up": 2, "disabled": 3}
 

@@ -103,7 +103,7 @@ def _show_status(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
         yield plain(f"! {message}")
 
 
-_STANDING = {"standby": "standby", "draining": "drain", "drained": "drained", "disabled": "disabled"}
+_STANDING = {"standby": "standby", "full": "full", "draining": "drain", "drained": "drained", "disabled": "disabled"}
 """What is told of a backend in its role instead of its health."""
 
 

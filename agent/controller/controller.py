@@ -4,16 +4,17 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from agent.access import Access
 from agent.controller import kept, remembered
+from agent.controller.crowding import Crowding
 from agent.controller.host import UNDONE, Host
 from agent.controller.observe import Held, Observer
-from agent.controller.opening import UNUSABLE, first_configuration, last_good
+from agent.controller.opening import UNUSABLE, open_configuration
 from agent.controller.plan import Plan, kernel_fault, plan_after, plan_for
 from agent.controller.tracing import Tracing
 from agent.dataplane import Assignment, Clients, Kernel, KernelRefused, Ruleset, script
@@ -79,13 +80,14 @@ class Controller:
         self._ruleset: Ruleset | None = None
         self._times = self._times_kept = Times()
         self._askers: dict[Target, list[str]] = {}
-        # What the next wake is for: the farms that ask these, or everything.
-        self._turned: set[Target] = set()
+        # What the next wake is for: these farms, or everything.
+        self._turned: set[str] = set()
         self._all = False
         self._opening: list[Trouble] = []
         self._converging: list[Trouble] = []
         self._observer = Observer(kernel, host, self._checker)
         self._clients = clients
+        self._crowding = Crowding(lambda who: self._run(kernel.open_connections, who), self._wake_for)
         self._tracing = Tracing(kernel, self._run)
 
     @classmethod
@@ -130,11 +132,13 @@ class Controller:
             self.access.provision, password=self._provisioning.admin_password, api_token=self._provisioning.api_token
         )
         self._opening = list(self._provisioning.troubles)
-        self._config, self._in_force = self._open_configuration(recovery.in_force)
+        self._config, self._in_force, found = open_configuration(self.store, recovery.in_force, self._provisioning)
+        self._opening += found
         self._checker.restore(kept.read(self._health_file))
         self._times = Times.restored(kept.read(self._times_file))
         self._checker.update(targets(self._config))
         self._adopted = await self._run(self._adopt)
+        await self._crowding.begin(self._config.farms)
         async with self._lock:
             await self._converge()
         self._host.watch(self._wake_for_all)
@@ -150,6 +154,7 @@ class Controller:
             if timer is not None:
                 timer.cancel()
         self._host.close()
+        await self._crowding.stop()
         await self._checker.stop()
         self._worker.shutdown()
 
@@ -217,7 +222,7 @@ class Controller:
     async def state(self) -> StateNow:
         """Farms and backends as they are now; counters are at most a second old."""
         counted = await self._run(self._observer.count)
-        held = Held(self._config, self._number(), self._ruleset, self._times)
+        held = Held(self._config, self._number(), self._ruleset, self._times, self._crowding.full)
         return await asyncio.to_thread(
             lambda: self._observer.state(held, self.troubles(), counted),
         )
@@ -258,24 +263,6 @@ class Controller:
     def _number(self) -> int | None:
         return self._in_force.number if self._in_force else None
 
-    def _open_configuration(self, snapshot: Snapshot | None) -> tuple[Configuration, Snapshot | None]:
-        if snapshot is not None:
-            config, found = last_good(self.store, snapshot)
-            self._opening += found
-            return config, snapshot
-        config, comment, found = first_configuration(self._provisioning)
-        self._opening += found
-        try:
-            number = self.store.prepare(config, author="system", comment=comment).number
-            try:
-                return config, self.store.confirm(number)
-            except StoreError:
-                self.store.abandon(number)
-                raise
-        except StoreError as error:
-            _log.error("the first snapshot could not be kept: %s", error)
-        return config, None
-
     def _verify(self, config: Configuration) -> Plan:
         """Whether the links' networks and the kernel would take `config`; changes nothing. Raises Invalid."""
         found = list(self._host.misplaced(config))
@@ -290,7 +277,8 @@ class Controller:
 
     def _plan(self, config: Configuration) -> Plan:
         """What the kernel is to hold for `config` now, and since when what is."""
-        return plan_for(config, self._checker, self._times, self._host.links(), self._ruleset or self._adopted)
+        previous = self._ruleset or self._adopted
+        return plan_for(config, self._checker, self._times, self._host.links(), previous, full=self._crowding.full)
 
     def _adopt(self) -> Assignment | None:
         try:
@@ -307,6 +295,7 @@ class Controller:
         self._converging = []
         self._askers = askers(config)
         self._checker.update(set(self._askers))
+        self._crowding.watch(config.farms)
         if plan is None:
             plan = await self._run(self._plan, config)
         await self._load(plan)
@@ -362,18 +351,17 @@ class Controller:
             await self._keep_health()
 
     async def _follow(self) -> bool:
-        """Follow the verdicts that changed, at the cost of their farms only; False where that is not enough."""
-        turned = set(self._turned)
+        """Follow what changed about backends, at the cost of their farms only; False where that is not enough."""
+        names = self._turned & self._config.farms.keys()
         self._turned.clear()
         if self._ruleset is None:
             return False
         try:
-            names = {name for target in turned for name in self._askers.get(target, ())}
             farms = {name: self._config.farms[name] for name in names}
-            plan = await self._run(plan_after, self._ruleset, farms, self._checker, self._times)
+            plan = await self._run(plan_after, self._ruleset, farms, self._checker, self._times, self._crowding.full)
             await self._load(plan)
         except Exception as error:  # noqa: BLE001 as in _converge, which tries again, and tells
-            _log.warning("the verdicts cannot be followed farm by farm: %r", error)
+            _log.warning("backends cannot be followed farm by farm: %r", error)
             return False
         due = plan.due(self._config)
         # A timer that is due already must not be lost: by now its moment is past, and `due` does not know it any more.
@@ -389,7 +377,10 @@ class Controller:
         _log.info(
             "%s %s port %s is %s: %s", target.check.type, target.address, target.port, verdict.health, verdict.reason
         )
-        self._turned.add(target)
+        self._wake_for(self._askers.get(target, ()))
+
+    def _wake_for(self, farms: Iterable[str]) -> None:
+        self._turned.update(farms)
         self._wake.set()
 
     async def _keep_health(self) -> None:

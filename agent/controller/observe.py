@@ -42,6 +42,9 @@ class Counted:
     dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
+Full = frozenset[Key]
+"""The backends with as many connections as they may have."""
+
 FRESH = 1.0
 """Seconds for which counters are answered again without asking the kernel."""
 
@@ -68,6 +71,11 @@ def all_health(farms: Mapping[str, Farm], checker: Checker) -> dict[str, dict[st
     return {name: health_of(verdicts_on(farm, checker)) for name, farm in farms.items() if farm.enabled}
 
 
+def full_of(farm: str, full: Full) -> list[str]:
+    """The backends of a farm that are full."""
+    return [name for each, name in full if each == farm]
+
+
 @dataclass(frozen=True)
 class Held:
     """What the agent goes by: the document, its snapshot's number, what the kernel holds, and since when what is."""
@@ -76,6 +84,7 @@ class Held:
     snapshot: int | None
     ruleset: Ruleset | None
     times: Times
+    full: Full = frozenset()
 
 
 class Observer:
@@ -111,7 +120,7 @@ class Observer:
     def _farm(self, name: str, farm: Farm, held: Held, counted: Counted) -> FarmNow:
         verdicts = verdicts_on(farm, self._checker)
         ruleset, now = held.ruleset, monotonic()
-        known = roles(farm, health_of(verdicts), held.times.drained(name, farm, now))
+        known = roles(farm, health_of(verdicts), held.times.drained(name, farm, now), full_of(name, held.full))
         steps = held.times.steps(name, farm, now)
         effective = weights(farm, known)
         traffics = {backend: _traffic((name, backend), counted) for backend in farm.backends}
@@ -228,6 +237,7 @@ def _backend_now(
         reason=verdict.reason,
         since=verdict.since,
         latency_ms=verdict.latency_ms,
+        max_connections=backend.max_connections,
         weight=weight,
         share=share,
         ramp=ramp,

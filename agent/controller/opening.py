@@ -1,16 +1,43 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which document the agent begins with."""
 
+import logging
+
 from agent.model import Configuration, Invalid, System, parse
 from agent.model.state import Trouble
 from agent.snapshots import Snapshot, Store, StoreError
 from agent.system.credentials import Provisioning
+
+_log = logging.getLogger(__name__)
 
 UNUSABLE = "configuration-unusable"
 """The code of the trouble that ends with the next commit."""
 
 _TRIES = 1000
 """So many earlier snapshots are tried when the one in force cannot be used."""
+
+
+def open_configuration(
+    store: Store, snapshot: Snapshot | None, provisioning: Provisioning
+) -> tuple[Configuration, Snapshot | None, list[Trouble]]:
+    """The document to begin with, its snapshot (None when none can be kept), and what was wrong.
+
+    `snapshot` is the one in force; without one the first is made.
+    """
+    if snapshot is not None:
+        config, found = last_good(store, snapshot)
+        return config, snapshot, found
+    config, comment, found = first_configuration(provisioning)
+    try:
+        number = store.prepare(config, author="system", comment=comment).number
+        try:
+            return config, store.confirm(number), found
+        except StoreError:
+            store.abandon(number)
+            raise
+    except StoreError as error:
+        _log.error("the first snapshot could not be kept: %s", error)
+    return config, None, found
 
 
 def first_configuration(provisioning: Provisioning) -> tuple[Configuration, str, list[Trouble]]:

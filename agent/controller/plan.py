@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from agent.controller.observe import all_health
+from agent.controller.observe import Full, all_health, full_of
 from agent.dataplane import Assignment, KernelRefused, Ruleset, compile_ruleset, reweigh
 from agent.health import Checker
 from agent.model import Configuration, Farm, Fault, pointer
@@ -37,20 +37,27 @@ def plan_for(
     times: Times,
     links: Collection[SystemLink],
     previous: Ruleset | Assignment | None,
+    *,
+    full: Full = frozenset(),
 ) -> Plan:
-    """The plan for a document. `times` are those of the plan before; `previous` is as in compile_ruleset."""
+    """The plan for a document. `times` are those of the plan before; `previous` is as in compile_ruleset.
+
+    `full` are the backends with as many connections as they may have, with their farms.
+    """
     now, health = monotonic(), all_health(config.farms, checker)
     times = times.after(config.farms, health, now)
-    effective, known = _decided(config.farms, health, times, now)
+    effective, known = _decided(config.farms, health, times, now, full)
     own = own_addresses(links)
     return Plan(compile_ruleset(config, effective, own, previous, known, near=near(links)), times, now)
 
 
-def plan_after(ruleset: Ruleset, farms: Mapping[str, Farm], checker: Checker, times: Times) -> Plan:
-    """The plan where nothing but verdicts on backends of `farms` changed since `ruleset`; what it costs is theirs."""
+def plan_after(
+    ruleset: Ruleset, farms: Mapping[str, Farm], checker: Checker, times: Times, full: Full = frozenset()
+) -> Plan:
+    """The plan where no more than verdicts on backends of `farms` and who is full changed; what it costs is theirs."""
     now, health = monotonic(), all_health(farms, checker)
     times = times.after_some(farms, health, now)
-    effective, known = _decided(farms, health, times, now)
+    effective, known = _decided(farms, health, times, now, full)
     return Plan(reweigh(ruleset, effective, known), times, now)
 
 
@@ -61,9 +68,12 @@ def kernel_fault(refused: KernelRefused) -> Fault:
 
 
 def _decided(
-    farms: Mapping[str, Farm], health: Mapping[str, Mapping[str, Health]], times: Times, now: float
+    farms: Mapping[str, Farm], health: Mapping[str, Mapping[str, Health]], times: Times, now: float, full: Full
 ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, Role]]]:
     """Effective weights and roles of the farms whose health is told."""
-    known = {name: roles(farms[name], each, times.drained(name, farms[name], now)) for name, each in health.items()}
+    known = {
+        name: roles(farms[name], each, times.drained(name, farms[name], now), full_of(name, full))
+        for name, each in health.items()
+    }
     effective = {name: weights(farms[name], each, times.steps(name, farms[name], now)) for name, each in known.items()}
     return effective, known

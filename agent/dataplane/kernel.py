@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
@@ -182,6 +182,19 @@ class Kernel:
                 for mark, number in elements.flows(set_name).items():
                     numbers[backend_of(mark)] = numbers.get(backend_of(mark), 0) + number
         return {marks[mark]: number for mark, number in numbers.items() if mark in marks}
+
+    def open_connections(self, who: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """As `active`, but of these backends only; before the first `apply`, of those that `adopt` found.
+
+        Cheaper than all where they are few.
+        """
+        if self._applied or not isinstance(self._known, dict):
+            names: Mapping[int, tuple[str, str]] = self._applied.marks() if self._applied else {}
+        else:
+            named = (each for name in TARGETS for each in self._known.get(name, {}).items())
+            names = {int(key): (comment.partition("/")[0], comment.partition("/")[2]) for key, (_, comment) in named}
+        marks = {mark: name for mark, name in names.items() if name in who}
+        return {marks[mark]: number for mark, number in conntrack.active_by_mark(marks).items() if mark in marks}
 
     def tracer(self, client: Origin, service: Service, burst: int) -> Tracer:
         """Begin to follow packets. The tracer's `close` is one of the calls that are made one at a time, `read` is not.

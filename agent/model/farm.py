@@ -80,6 +80,13 @@ class Backend(Part):
         title="Tier",
         description="Backends of a higher tier stand by until those below are too few.",
     )
+    max_connections: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        title="Most connections",
+        description="With so many open it takes no new ones: they go to others; by default it takes all that come.",
+    )
     state: BackendState = Field(
         default="enabled",
         title="State",

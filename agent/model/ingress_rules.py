@@ -75,6 +75,12 @@ def _limits(name: str, farm: Farm) -> Iterator[Fault]:
                 f"is not possible with `{farm.forwarding}`, where nothing knows connections; leave it out, or use "
                 "`dnat`",
             )
+    for backend_name, backend in sorted(farm.backends.items()):
+        if backend.max_connections is not None:
+            yield Fault(
+                pointer("farms", name, "backends", backend_name, "max_connections"),
+                f"is not possible with `{farm.forwarding}`, where nobody counts connections; leave it out, or use `dnat`",
+            )
 
 
 def _quality(name: str, farm: Farm) -> Iterator[Fault]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Health = Literal["healthy", "unhealthy", "unknown"]
 FarmStatus = Literal["up", "degraded", "down", "disabled"]
-Role = Literal["active", "standby", "failed", "draining", "drained", "disabled"]
+Role = Literal["active", "standby", "failed", "draining", "drained", "full", "disabled"]
 """What a backend does in its farm; BackendNow.role says what each means."""
 
 
@@ -35,12 +35,13 @@ class BackendNow(_Answer):
         description="Why it has its weight. active: takes connections. standby: could, and will "
         "when those before it are too few. failed: is unhealthy. draining: finishes what "
         "it has. drained: the drain's deadline has come, and what was left was cut. disabled: it or its farm is not "
-        "enabled."
+        "enabled. full: has as many connections as it may have; others take the new ones."
     )
     health: Health = Field(description="unknown: no check, or none has come to a verdict yet; takes connections.")
     reason: str = Field(description="Why the health is what it is, in words.")
     since: datetime | None = Field(description="When the health last changed.")
     latency_ms: float | None = Field(description="Of the last successful check, in milliseconds.")
+    max_connections: int | None = Field(default=None, description="So many may be open; null: as many as come.")
     weight: int = Field(description="The effective weight; 0 takes no new connections.")
     ramp: float | None = Field(
         default=None, description="The part of its weight that it has while it starts slowly, 0 to 1; null otherwise."
@@ -72,7 +73,7 @@ class FarmNow(_Answer):
     """A farm as it is now."""
 
     status: FarmStatus = Field(
-        description="degraded: a backend is out, or a backup tier takes connections; "
+        description="degraded: a backend is out or full, or a backup tier takes connections; "
         "down: none takes connections, though a sorry server may answer."
     )
     addresses: list[str]

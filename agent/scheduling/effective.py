@@ -9,12 +9,15 @@ from agent.scheduling.table import SCHEDULERS
 from agent.scheduling.times import STEPS
 
 
-def roles(farm: Farm, health: Mapping[str, Health], drained: Collection[str] = ()) -> dict[str, Role]:
+def roles(
+    farm: Farm, health: Mapping[str, Health], drained: Collection[str] = (), full: Collection[str] = ()
+) -> dict[str, Role]:
     """What every backend of `farm` does, by name.
 
     `health` is by backend name; a backend that it does not name is unknown. `drained` are the backends whose drain has
-    come to its deadline. A backend can take connections when its state is enabled and it is not unhealthy: unknown can,
-    since no verdict is no reason to refuse clients. Of these, those of the tiers that are open do, the others stand by:
+    come to its deadline, `full` those with as many connections as they may have. A backend can take connections when
+    its state is enabled and it is neither unhealthy nor full: unknown can, since no verdict is no reason to refuse
+    clients. Of these, those of the tiers that are open do, the others stand by:
     tiers are opened in their order until at least `minimum_active` backends take connections, in each IP family by
     itself. By a scheduler for one, only the first by tier and name does.
     """
@@ -23,6 +26,9 @@ def roles(farm: Farm, health: Mapping[str, Health], drained: Collection[str] = (
     found = {
         name: _role(backend, health.get(name, "unknown"), name in drained) for name, backend in farm.backends.items()
     }
+    # A limit that the document has no more ends with it, whatever was counted before.
+    limited = (name for name in full if name in found and farm.backends[name].max_connections is not None)
+    found |= dict.fromkeys((name for name in limited if found[name] == "active"), "full")
     if SCHEDULERS[farm.scheduler].alone or any(backend.tier > 1 for backend in farm.backends.values()):
         able = [name for name, role in found.items() if role == "active"]
         for name in set(able) - _opened(farm, able):
@@ -73,14 +79,14 @@ def status(farm: Farm, known: Mapping[str, Role]) -> FarmStatus:
     """How a farm whose backends have these roles stands.
 
     disabled: the farm is not enabled. down: no backend takes connections (or there is none). degraded: some take
-    them, but one whose state is enabled has failed, or one of a tier does that would stand by if all could. up: none of
-    that; one that drains or is disabled is out on purpose and no fault.
+    them, but one whose state is enabled has failed or is full, or one of a tier does that would stand by if all could.
+    up: none of that; one that drains or is disabled is out on purpose and no fault.
     """
     if not farm.enabled:
         return "disabled"
     if "active" not in known.values():
         return "down"
-    if any(known[name] == "failed" and backend.state == "enabled" for name, backend in farm.backends.items()):
+    if any(known[name] in ("failed", "full") and backend.state == "enabled" for name, backend in farm.backends.items()):
         return "degraded"
     last: dict[int, int] = {}
     for name in _opened(farm, farm.backends):

@@ -3,7 +3,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_interface
 from pathlib import Path
@@ -73,6 +73,9 @@ class FakeKernel:
 
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self.applied[-1].marks().values(), 2)
+
+    def open_connections(self, who: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        return dict.fromkeys(who, 2)
 
     def turned_away(self) -> dict[str, dict[str, int]]:
         return {side.farm: {"rate": 5} for side, part in self.applied[-1].parts.items() if part.farm.limited}

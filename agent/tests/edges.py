@@ -38,6 +38,8 @@ class KernelEdge(Kernel):
         self.holds: Ruleset | None = None
         self.tell: Callable[[], None] = lambda: None
         """Called after every change, in the thread that made it."""
+        self.crowd: dict[tuple[str, str], int] = {}
+        """Open connections of those that may have so many only."""
 
     def adopt(self) -> Assignment | None:
         return self.earlier
@@ -64,6 +66,9 @@ class KernelEdge(Kernel):
 
     def active(self) -> dict[tuple[str, str], int]:
         return dict.fromkeys(self._names(), 3)
+
+    def open_connections(self, who: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        return {each: self.crowd.get(each, 0) for each in who}
 
     def turned_away(self) -> dict[str, dict[str, int]]:
         found = self.holds.parts.items() if self.holds else ()

@@ -81,7 +81,8 @@ def test_status_says_who_starts_slowly_and_what_ends_when(world: World, monkeypa
     starting = web.backends["web1"].model_copy(update={"ramp": 0.3})
     ends = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
     draining = web.backends["web2"].model_copy(update={"state": "drain", "role": "draining", "drain_ends": ends})
-    farms = {"web": web.model_copy(update={"backends": {"web1": starting, "web2": draining}})}
+    full = web.backends["web2"].model_copy(update={"role": "full", "address": "192.0.2.23"})
+    farms = {"web": web.model_copy(update={"backends": {"web1": starting, "web2": draining, "web3": full}})}
 
     async def answer(_: object) -> StateNow:
         return state.model_copy(update={"farms": farms})
@@ -92,6 +93,7 @@ def test_status_says_who_starts_slowly_and_what_ends_when(world: World, monkeypa
     assert told["web1"].split()[2] == "starting"
     assert told["web1"].endswith("starts slowly, 30% of its weight")
     assert told["web2"].split()[2] == "drain"
+    assert told["web3"].split()[2] == "full"
     assert told["web2"].endswith("what is left at 2026-01-01 12:30:00 UTC is cut")
 
 

@@ -2,22 +2,17 @@
 """The deadline of a drain: the agent's own loop and timer, a real kernel, real connections."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from dataclasses import replace
-from ipaddress import ip_interface
-from pathlib import Path
-from typing import Any
 
 import pytest
-from edges import LINK, HostEdge, controller
-from kernel_net import FRONT, Box, backend_address, farm
+from edges import HostEdge
+from kernel_agent import Agent
+from kernel_net import Box, backend_address, farm
 
 from agent.controller import Controller
 from agent.dataplane import Kernel
 from agent.model import validate
 from agent.model.state import BackendNow
-from agent.system.links import LinkAddress, SystemLink
 
 pytestmark = pytest.mark.kernel
 
@@ -35,34 +30,6 @@ def box():
 def opened():
     with ExitStack() as stack:
         yield stack
-
-
-class Front(HostEdge):
-    """The balancer's link to the clients."""
-
-    def links(self) -> list[SystemLink]:
-        return [replace(LINK, addresses=(LinkAddress(ip_interface(f"{FRONT[4]}/24")),))]
-
-
-class Agent:
-    """An agent on the balancer. `run` starts it, lets a story happen in its loop, and ends it."""
-
-    def __init__(self, box: Box, directory: Path) -> None:
-        self._box, self._directory = box, directory
-
-    def run(self, story: Callable[[Controller, HostEdge], Coroutine[Any, Any, None]]) -> None:
-        self._box.balancer.run(asyncio.run, self._main(story))
-
-    async def _main(self, story: Callable[[Controller, HostEdge], Coroutine[Any, Any, None]]) -> None:
-        host = Front()
-        agent = controller(self._directory, kernel=Kernel(), host=host)
-        await agent.start()
-        try:
-            await story(agent, host)
-        finally:
-            await agent.stop()
-            agent.store.close()
-            agent.access.close()
 
 
 async def put(agent: Controller, seconds: int, state: str) -> None:

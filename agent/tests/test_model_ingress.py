@@ -55,6 +55,11 @@ def test_what_it_can_have():
         ({"rate_in": "1M"}, "/rate_in", "past where that is done"),
         ({"traffic_class": "bulk"}, "/traffic_class", "use `dnat`"),
         ({"limit_connections": 5}, "/limit_connections", "leave it out"),
+        (
+            {"backends": {"a": {"address": "192.0.2.21", "max_connections": 5}}},
+            "/backends/a/max_connections",
+            "nobody counts connections",
+        ),
         ({"flow_timeout": 59}, "/flow_timeout", "60"),
         ({"flow_timeout_udp": 604_801}, "/flow_timeout_udp", "604800"),
     ],

@@ -205,6 +205,7 @@ def test_what_was_made_anew_has_no_rate():
         ("healthy", "enabled", "active", "Healthy"),
         ("healthy", "enabled", "standby", "Standby"),
         ("unknown", "enabled", "standby", "Standby"),
+        ("healthy", "enabled", "full", "Full"),
         ("healthy", "drain", "draining", "Draining"),
         ("unhealthy", "drain", "drained", "Drained"),
         ("unhealthy", "enabled", "failed", "Unhealthy"),

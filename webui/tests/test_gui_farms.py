@@ -35,6 +35,7 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
             "backends-0-address": " 10.0.0.1 ",
             "backends-0-port": "8080",
             "backends-0-weight": "3",
+            "backends-0-max_connections": "500",
             "backends-1-name": "web2",
             "backends-1-address": "10.0.0.2",
             "backends-1-state": "drain",
@@ -92,8 +93,22 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "sorry_servers": [{"address": "10.0.0.9", "port": 8081}],
         "checks": [{"type": "tcp", "interval": 2.5, "timeout": 1.0, "rise": 5, "fall": 4, "port": 8000}],
         "backends": {
-            "web1": {"address": "10.0.0.1", "port": 8080, "weight": 3, "tier": 1, "state": "enabled"},
-            "web2": {"address": "10.0.0.2", "port": None, "weight": 1, "tier": 2, "state": "drain"},
+            "web1": {
+                "address": "10.0.0.1",
+                "port": 8080,
+                "weight": 3,
+                "tier": 1,
+                "max_connections": 500,
+                "state": "enabled",
+            },
+            "web2": {
+                "address": "10.0.0.2",
+                "port": None,
+                "weight": 1,
+                "tier": 2,
+                "max_connections": None,
+                "state": "drain",
+            },
         },
     }
     made = shared_agent.client().snapshot(current.snapshot)
