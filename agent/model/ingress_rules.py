@@ -79,7 +79,8 @@ def _limits(name: str, farm: Farm) -> Iterator[Fault]:
         if backend.max_connections is not None:
             yield Fault(
                 pointer("farms", name, "backends", backend_name, "max_connections"),
-                f"is not possible with `{farm.forwarding}`, where nobody counts connections; leave it out, or use `dnat`",
+                f"is not possible with `{farm.forwarding}`, where nobody counts connections; leave it out, or use "
+                "`dnat`",
             )
 
 
