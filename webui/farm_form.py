@@ -18,7 +18,8 @@ SECTIONS = {
     "hash": ("hash_port", "hash_prefix4", "hash_prefix6"),
     "flows": ("flow_timeout", "flow_timeout_udp"),
     "persistence": (
-        "persistence", "persistence_timeout", "persistence_prefix4", "persistence_prefix6", "persistence_static",
+        "persistence", "persistence_timeout", "persistence_prefix4", "persistence_prefix6", "persistence_size",
+        "persistence_static",
     ),
     "limits": (
         "limit_rate", "limit_burst", "limit_connections", "limit_prefix4", "limit_prefix6", "limit_action",
@@ -83,6 +84,7 @@ class FarmForm(ReasonForm):
     persistence_timeout = described(Number, "Farm", "persistence_timeout")
     persistence_prefix4 = described(Number, "Farm", "persistence_prefix4")
     persistence_prefix6 = described(Number, "Farm", "persistence_prefix6")
+    persistence_size = described(Number, "Farm", "persistence_size")
     persistence_static = described(Pairs, "Farm", "persistence_static")
     minimum_active = described(Number, "Farm", "minimum_active")
     on_failure = described(Choice, "Farm", "on_failure")

@@ -225,6 +225,9 @@ def _show_clients(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
     yield from table(("client", "backend", "forgotten in"), rows, right=(2,)).splitlines()
     if content["total"] > len(rows):
         yield f"... and {count(content['total'] - len(rows))} more."
+    if content["size"] is not None:
+        words = "; new clients of a full family are balanced, and not remembered" if content["full"] else ""
+        yield f"{content['remembered']} remembered, at most {content['size']} of each IP family{words}."
 
 
 def _snapshots_arguments(parser: argparse.ArgumentParser) -> None:

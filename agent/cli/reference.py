@@ -49,6 +49,7 @@ _RULES = """\
   can be taken so.
 - A sorry server is of a family of the farm, one for each; where the protocol is `all`, it has no `port` either.
 - The address of a backend or sorry server is no virtual address, and a farm names the same server and port once.
+- At most 64 farms have a `persistence_size`, together for 4194304 clients (times two for a farm of both IP families).
 - `minimum_active` is 1 with the scheduler `priority`; there is no `slow_start` with `source-hash`.
 - A check's timeout is at most its interval. A check names its port where the farm does not serve TCP, or begins
   with a range and a backend has no port of its own.

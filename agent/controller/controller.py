@@ -243,8 +243,9 @@ class Controller:
 
         Raises OSError when the kernel does not tell.
         """
-        found = await asyncio.to_thread(remembered.find, self._clients, self._ruleset, farm, network, backend)
-        return remembered.answer(found, limit)
+        known = await asyncio.to_thread(remembered.find, self._clients, self._ruleset, farm)
+        size = self._config.farms[farm].persistence_size if farm in self._config.farms else None
+        return await asyncio.to_thread(remembered.answer, known, size, network, backend, limit)
 
     async def forget_clients(self, farm: str, network: Network | None = None, backend: str | None = None) -> int:
         """Forget those clients; how many there were. Their open connections stay. Raises OSError."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which remembered clients the API asks for, and its answer."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from agent.dataplane import Client, Clients, Ruleset
@@ -9,10 +10,13 @@ from agent.model.types import Network
 
 
 def find(
-    clients: Clients, ruleset: Ruleset | None, farm: str, network: Network | None, backend: str | None
+    clients: Clients, ruleset: Ruleset | None, farm: str, network: Network | None = None, backend: str | None = None
 ) -> list[Client]:
     """The clients that `farm` remembers: all, those in `network`, those of `backend`. Blocks. Raises OSError."""
-    found = clients.remembered(ruleset, farm) if ruleset else []
+    return _matching(clients.remembered(ruleset, farm) if ruleset else [], network, backend)
+
+
+def _matching(found: Sequence[Client], network: Network | None, backend: str | None) -> list[Client]:
     return [
         each
         for each in found
@@ -21,13 +25,18 @@ def find(
     ]
 
 
-def answer(found: Sequence[Client], limit: int | None) -> ClientList:
-    """At most `limit` of these clients, and how many there are."""
+def answer(
+    known: Sequence[Client], size: int | None, network: Network | None, backend: str | None, limit: int | None
+) -> ClientList:
+    """At most `limit` of those `known` that match, how many there are, and how full a farm of this size is."""
+    found = _matching(known, network, backend)
     listed = [
         ClientNow(client=_name(each), port=each.port, backend=each.backend, expires_s=each.expires)
         for each in found[:limit]
     ]
-    return ClientList(clients=listed, total=len(found))
+    counts = Counter(each.network.version for each in known)
+    full = size is not None and any(count >= size for count in counts.values())
+    return ClientList(clients=listed, total=len(found), remembered=len(known), size=size, full=full)
 
 
 def _name(client: Client) -> str:

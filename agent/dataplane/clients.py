@@ -50,7 +50,7 @@ class Clients:
         return sum(self._forget(list(clients[at : at + _AT_ONCE])) for at in range(0, len(clients), _AT_ONCE))
 
     def _of(self, side: Side, part: Part) -> Iterator[Client]:
-        way = Persistence.of(part.farm, side.family)
+        way = Persistence.of(part.farm, side.family, part.numbers.mark)
         if way is None:
             return
         sorry = part.farm.sorry_server(side.family)

@@ -179,7 +179,7 @@ def _balanced(
     if picker is None:
         return elements
     chain = f"jump {picker.name}"
-    if persistence := Persistence.of(farm, side.family):
+    if persistence := Persistence.of(farm, side.family, numbers.mark):
         elements |= _persistent(side, farm, mark, {name: marks[name] for name in weights}, marks)
         elements["choosers"] = {mark: (chain, "")}
         chain = f"jump {persistence.name}"
@@ -270,8 +270,9 @@ def chains_of(
         if ingress:
             families.add(side.family)
             found.update(forwarded.lives_of(part.farm, side.family))
-        elif part.weights and part.farm.persistence != "none":
-            found.update(filter(None, [Persistence.of(part.farm, side.family)]))
+        elif part.farm.persistence != "none" and (part.weights or part.farm.persistence_size is not None):
+            # Clients in a map of the farm's own outlive a time without backends, as those in the shared ones do.
+            found.update(filter(None, [Persistence.of(part.farm, side.family, part.numbers.mark)]))
         # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
         if part.farm.limited and not ingress:
             found.update(filter(None, [Limits.of(part.farm, side.family)]))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from agent.dataplane.ingress import rank_of
 from agent.dataplane.limits import Limits, Meter, meters_of
+from agent.dataplane.persistence import OwnMap, own_maps
 from agent.dataplane.quality import QUALITY
 from agent.dataplane.ruleset import Chain, Element, Elements, Ruleset, changed
 from agent.dataplane.skeleton import SKELETON
@@ -16,6 +17,8 @@ CHAINS = "chains"
 """The chains that come and go, where elements are told by set."""
 METERS = "meters"
 """The sets that come and go with them."""
+MAPS = "maps"
+"""The maps that do."""
 CHAIN_SETS = {TABLE: CHAINS, INGRESS: INGRESS_CHAINS}
 """Where the chains of each table stand."""
 
@@ -24,8 +27,8 @@ CHAIN_SETS = {TABLE: CHAINS, INGRESS: INGRESS_CHAINS}
 class Command:
     """Elements that a set gets or loses, and which farm (None: none, or unknown) they are of.
 
-    What the sets `chains` and `in_chains` get or lose is a chain, with its rules as the value; the set `meters`, a
-    set, with its declaration.
+    What the sets `chains` and `in_chains` get or lose is a chain, with its rules as the value; the sets
+    `meters` and `maps`, a set or map, with its declaration.
     """
 
     verb: Literal["add", "delete"]
@@ -37,7 +40,7 @@ class Command:
     def text(self) -> str:
         """One line for nft."""
         if self.structural:
-            kind = "set" if self.set_name == METERS else "chain"
+            kind = {METERS: "set", MAPS: "map"}.get(self.set_name, "chain")
             place = f"{kind} {table_of(self.set_name)}"
             return "; ".join(_made(self.verb, place, name, what) for name, (what, _comment) in self.elements.items())
         if self.verb == "add":
@@ -49,13 +52,13 @@ class Command:
     @property
     def structural(self) -> bool:
         """Whether it is about chains or sets and not about elements."""
-        return self.set_name in (CHAINS, INGRESS_CHAINS, METERS)
+        return self.set_name in (CHAINS, INGRESS_CHAINS, METERS, MAPS)
 
 
 def script(ruleset: Ruleset) -> str:
     """A script for `nft -f`: the kernel then holds this ruleset, whatever our tables held before."""
     lines = ["# What Sluice has the kernel hold. Load it with: nft -f FILE", SKELETON]
-    lines.extend(command.text for command in _come(ruleset.chains, meters_of(ruleset.chains)))
+    lines.extend(command.text for command in _come(ruleset.chains, _sets_of(ruleset.chains)))
     for farm, elements in ruleset.pieces():
         lines.append(f"# farm {farm}" if farm else "# all farms")
         lines.extend(command.text for command in _adds(farm, elements))
@@ -65,7 +68,7 @@ def script(ruleset: Ruleset) -> str:
 def fresh(ruleset: Ruleset) -> list[Command]:
     """The commands that fill an empty table."""
     elements = (command for farm, elements in ruleset.pieces() for command in _adds(farm, elements))
-    return [*_come(ruleset.chains, meters_of(ruleset.chains)), *elements]
+    return [*_come(ruleset.chains, _sets_of(ruleset.chains)), *elements]
 
 
 def delta(old: Ruleset, new: Ruleset) -> list[Command]:
@@ -85,9 +88,9 @@ def delta(old: Ruleset, new: Ruleset) -> list[Command]:
         deletions.extend(_deletes(farm, fewer))
         additions.extend(_adds(farm, more))
     # All deletions first: an address and port may move from one farm to another. No chain goes while it is referred to.
-    before_meters, after_meters = meters_of(old.chains), meters_of(new.chains)
-    come = _come(new.chains - old.chains, after_meters - before_meters)
-    gone = _go(map(_place, old.chains - new.chains), before_meters - after_meters)
+    before_sets, after_sets = _sets_of(old.chains), _sets_of(new.chains)
+    come = _come(new.chains - old.chains, after_sets - before_sets)
+    gone = _go(map(_place, old.chains - new.chains), before_sets - after_sets)
     return [*come, *deletions, *additions, *gone]
 
 
@@ -98,9 +101,12 @@ def delta_from(held: Elements, new: Ruleset) -> list[Command]:
     """
     chains = {_place(chain): chain for chain in new.chains}
     found = {(set_name, name) for set_name in CHAIN_SETS.values() for name in held.get(set_name, {})}
-    before_meters, after_meters = meters_of(map(Limits.named, held.get(CHAINS, {}))), meters_of(new.chains)
-    come_first = _come([chain for place, chain in chains.items() if place not in found], after_meters - before_meters)
-    gone_last = _go(found - chains.keys(), before_meters - after_meters)
+    names = held.get(CHAINS, {})
+    before_sets: set[Meter | OwnMap] = {*meters_of(map(Limits.named, names))}
+    before_sets |= {own for own in map(OwnMap.of_chain, names) if own}
+    after_sets = _sets_of(new.chains)
+    come_first = _come([chain for place, chain in chains.items() if place not in found], after_sets - before_sets)
+    gone_last = _go(found - chains.keys(), before_sets - after_sets)
     additions: list[Command] = []
     left = {name: dict(elements) for name, elements in held.items() if name not in CHAIN_SETS.values()}
     gone: dict[str, dict[str, Element]] = {}
@@ -134,19 +140,33 @@ def _order(place: tuple[str, str]) -> tuple[int, str, str]:
     return 1 if name == QUALITY.name else rank_of(name), set_name, name
 
 
-def _come(chains: Iterable[Chain], meters: Iterable[Meter]) -> list[Command]:
-    sets = [Command("add", METERS, {each.name: (each.declaration, "")}, None) for each in sorted(meters)]
+def _sets_of(chains: Iterable[Chain]) -> frozenset[Meter | OwnMap]:
+    return frozenset({*meters_of(chains), *own_maps(chains)})
+
+
+def _kept_as(one: Meter | OwnMap) -> str:
+    return MAPS if isinstance(one, OwnMap) else METERS
+
+
+def _name(one: Meter | OwnMap) -> str:
+    return one.name
+
+
+def _come(chains: Iterable[Chain], sets: Iterable[Meter | OwnMap]) -> list[Command]:
+    come = [
+        Command("add", _kept_as(each), {each.name: (each.declaration, "")}, None) for each in sorted(sets, key=_name)
+    ]
     places = {_place(chain): chain for chain in chains}
-    return sets + [
+    return come + [
         Command("add", set_name, {name: (_body(places[set_name, name]), "")}, None)
         for set_name, name in sorted(places, key=_order)
     ]
 
 
-def _go(chains: Iterable[tuple[str, str]], meters: Iterable[Meter]) -> list[Command]:
+def _go(chains: Iterable[tuple[str, str]], sets: Iterable[Meter | OwnMap]) -> list[Command]:
     places = sorted(chains, key=_order, reverse=True)
     gone = [Command("delete", set_name, {name: ("", "")}, None) for set_name, name in places]
-    return gone + [Command("delete", METERS, {each.name: ("", "")}, None) for each in sorted(meters)]
+    return gone + [Command("delete", _kept_as(each), {each.name: ("", "")}, None) for each in sorted(sets, key=_name)]
 
 
 def _body(chain: Chain) -> str:

@@ -79,6 +79,13 @@ class ClientList(_Answer):
 
     clients: list[ClientNow]
     total: int = Field(description="How many there are of this kind; the list may have fewer.")
+    remembered: int = Field(description="How many the farm remembers in all.")
+    size: int | None = Field(
+        description="So many of each IP family can be; null: 1048576 of each kind and family, shared by all farms."
+    )
+    full: bool = Field(
+        description="Whether a family has come to that size: new clients of it are balanced, and not remembered."
+    )
 
 
 class Forgotten(_Answer):

@@ -217,6 +217,15 @@ class Farm(Part):
         description="The same for IPv6; 64 bits are one client's network in most places.",
         json_schema_extra={"unit": "bits"},
     )
+    persistence_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_048_576,
+        title="Persistence size",
+        description="So many clients of each IP family are remembered at most; those beyond are balanced, and not "
+        "remembered. By default the farm shares 1048576 with the others.",
+        json_schema_extra={"unit": "clients"},
+    )
     persistence_static: dict[NetworkAddress, Name] = Field(
         default_factory=dict,
         max_length=1000,

@@ -24,6 +24,12 @@ MAX_WAYS = 64
 MAX_LIMITS = 32
 """Different settings of limits in a document: each is a chain, and up to two sets of sources, in the kernel."""
 
+MAX_SIZED = 64
+"""Farms with a size of persistence of their own: each is a chain and a map in the kernel, for each IP family."""
+
+MAX_CLIENTS = 4_194_304
+"""Clients that such farms remember together at most: they take 500 MB of the kernel's memory."""
+
 
 def faults(config: Configuration) -> Iterator[Fault]:
     """Every fault of a document whose fields are each well-formed."""
@@ -63,13 +69,27 @@ def _persistence(config: Configuration) -> Iterator[Fault]:
     ways = {
         (farm.persistence, farm.persistence_timeout, farm.persistence_prefix4, farm.persistence_prefix6)
         for farm in config.farms.values()
-        if farm.persistence != "none"
+        if farm.persistence != "none" and farm.persistence_size is None
     }
     if len(ways) > MAX_WAYS:
         yield Fault(
             pointer("farms"),
             f"have {len(ways)} different settings of persistence (kind, timeout, prefixes); "
             f"the appliance takes {MAX_WAYS}",
+        )
+    sized = [farm for farm in config.farms.values() if farm.persistence != "none" and farm.persistence_size is not None]
+    if len(sized) > MAX_SIZED:
+        yield Fault(
+            pointer("farms"),
+            f"have a persistence_size in {len(sized)} places; the appliance takes {MAX_SIZED}: leave it out where the "
+            "farm may share",
+        )
+    total = sum((farm.persistence_size or 0) * len(farm.families) for farm in sized)
+    if total > MAX_CLIENTS:
+        yield Fault(
+            pointer("farms"),
+            f"are to remember {total} clients by the persistence_size of each; the appliance takes {MAX_CLIENTS}: use "
+            "less for some of them",
         )
 
 

@@ -70,6 +70,21 @@ def test_a_long_list_is_cut_and_says_so(client: Client):
     found = client.clients("web", limit=1)
     assert (len(found.clients), found.total) == (1, 4)
     assert found.clients[0].expires_s == 90.0
+    assert (found.remembered, found.size, found.full) == (4, None, False)
+
+
+def test_the_size_of_the_farms_own_is_told_and_whether_it_is_full(
+    world: World, client: Client, capsys: pytest.CaptureFixture[str]
+):
+    client.put_farm("web", FARM_OF_TWO | {"persistence_size": 4})
+    found = client.clients("web", backend="b1")
+    assert (found.total, found.remembered, found.size, found.full) == (2, 4, 4, False)
+    client.put_farm("web", FARM_OF_TWO | {"persistence_size": 3})
+    assert client.clients("web", backend="b2").full, "three of IPv4"
+    assert main(["clients", "web"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "4 remembered, at most 3 of each IP family; new clients of a full family are balanced, and not remembered."
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 """From documents to rulesets and their differences, without a kernel."""
 
 import json
+import re
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -13,8 +14,9 @@ from agent.dataplane import compile_ruleset, readback, reweigh, script
 from agent.dataplane.assignment import Side
 from agent.dataplane.kernel import _refusal
 from agent.dataplane.limits import Limits, meters_of
+from agent.dataplane.persistence import OwnMap, own_maps
 from agent.dataplane.pool import HashPicker, picker_of
-from agent.dataplane.script import CHAIN_SETS, CHAINS, METERS, delta, delta_from, text
+from agent.dataplane.script import CHAIN_SETS, CHAINS, MAPS, METERS, delta, delta_from, text
 from agent.dataplane.skeleton import ELEMENT_SETS
 from agent.dataplane.tables import IngressChain
 from agent.model import validate
@@ -51,6 +53,7 @@ def merged(ruleset):
     for set_name in CHAIN_SETS.values():
         mine = [chain for chain in ruleset.chains if isinstance(chain, IngressChain) == (set_name != CHAINS)]
         result[set_name] = {chain.name: ("", "") for chain in mine}
+    result[MAPS] = {own.name: ("", "") for own in own_maps(ruleset.chains)}
     return {set_name: content for set_name, content in result.items() if content}
 
 
@@ -79,15 +82,19 @@ def _chain(result, kind, command):
     content = result.setdefault(kind, {})
     words = command.split()
     if words[0] == "delete":
-        leading = ("in_pickers", "lives") if kind not in (CHAINS, METERS) else ("pickers", "admitted")
+        leading = ("in_pickers", "lives") if kind not in (CHAINS, METERS, MAPS) else ("pickers", "admitted")
         jumps = [value for name in leading for value, _ in result.get(name, {}).values()]
         assert f"jump {words[-1]}" not in jumps
         limits = [limits for limits in map(Limits.named, result.get(CHAINS, {})) if limits]
-        assert words[-1] not in {meter.name for meter in meters_of(limits)} or kind == CHAINS
+        used = {meter.name for meter in meters_of(limits)}
+        used |= {own.name for own in map(OwnMap.of_chain, result.get(CHAINS, {})) if own}
+        assert words[-1] not in used or kind == CHAINS
         del content[words[-1]]
     else:
         assert words[5] not in content
         assert {word[1:] for word in words if word.startswith(("@rate", "@count"))} <= result.get(METERS, {}).keys()
+        maps = {word[1:] for word in words if re.fullmatch("@sticky.*_.*_.*", word) and "_port" not in word}
+        assert maps <= result.get(MAPS, {}).keys()
         content[words[5]] = ("", "")
 
 
@@ -395,6 +402,7 @@ FARM = st.fixed_dictionaries(
         "limit_rate": st.sampled_from([None, None, 10, 20]),
         "limit_connections": st.sampled_from([None, None, 10, 20]),
         "limit_action": st.sampled_from(["drop", "reject"]),
+        "persistence_size": st.sampled_from([None, None, 1000, 2000]),
         "static": st.booleans(),
         "enabled": st.booleans(),
         "sorry_servers": st.sampled_from([[], [{"address": "10.30.0.9"}], [{"address": "10.30.0.9", "port": 8080}]]),
@@ -442,7 +450,7 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
                     backends = {b: v | {"port": None} for b, v in backends.items()}
                 content[name] = {**settings, "addresses": addresses, "backends": backends}
         ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous, near=NEAR[: 1 + len(farms) % 2])
-        found = {name: held for name, held in holds.items() if name != METERS}  # told by the chains
+        found = {name: held for name, held in holds.items() if name not in (METERS, MAPS)}  # told by the chains
         assert executed(holds, delta_from(found, ruleset)) == merged(ruleset)
         if previous:
             assert executed(holds, delta(previous, ruleset)) == merged(ruleset)
@@ -509,6 +517,28 @@ def test_without_any_weight_the_sorry_server_takes_over_and_gives_back():
     again = reweigh(down, {"web": {"a": 1, "b": 1}})
     assert merged(again) == merged(up)
     assert again.failed() == up.failed()
+
+
+def test_a_farm_with_a_size_of_its_own_has_a_map_of_its_own():
+    sticky = {**WEB, "persistence": "address", "persistence_size": 500}
+    shared = {**WEB, "addresses": ["10.20.1.1"], "persistence": "address"}
+    first = compiled({"web": sticky, "shared": shared})
+    assert sorted(chain.name for chain in first.chains) == ["persist4_32_300", "persist4_32_300_own2_500"]
+    assert "map sticky4_2_500 { typeof meta mark . ip saddr : ct mark; size 500; flags dynamic,timeout; }" in script(
+        first
+    )
+    slower = compiled({"web": sticky | {"persistence_timeout": 60}, "shared": shared}, previous=first)
+    names = {key for command in delta(first, slower) if command.structural for key in command.elements}
+    assert names == {"persist4_32_300_own2_500", "persist4_32_60_own2_500"}, "the map and who is in it stay"
+    larger = compiled({"web": sticky | {"persistence_size": 600}, "shared": shared}, previous=first)
+    words = [command.text.split(" {")[0] for command in delta(first, larger) if command.structural]
+    assert words == ["table inet sluice"] * 2 + [
+        "delete chain inet sluice persist4_32_300_own2_500",
+        "delete map inet sluice sticky4_2_500",
+    ]
+    down = compiled({"web": sticky, "shared": shared}, {"web": {}, "shared": {}}, previous=first)
+    assert [chain.name for chain in down.chains] == ["persist4_32_300_own2_500"], "its clients outlive its backends"
+    assert reweigh(first, {"web": {}}).chains == first.chains
 
 
 def test_other_weights_find_no_turn_that_a_farm_has_already():

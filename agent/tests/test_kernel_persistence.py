@@ -6,7 +6,7 @@ import re
 import subprocess
 
 import pytest
-from kernel_net import CLIENT, Box, add_addresses, add_route, backend_address, farm, until
+from kernel_net import CLIENT, Box, add_addresses, add_route, backend_address, expected, farm, until
 
 from agent.dataplane import conntrack
 
@@ -152,6 +152,67 @@ def test_no_connection_is_lost_while_persistence_comes_and_goes(box):
     for number in range(60):
         settings = [web, kept, kept | {"persistence_timeout": 60}, kept | {"scheduler": "source-hash"}][number % 4]
         box.apply({"web": settings}, {"web": dict.fromkeys(("b1", "b2", "b3")[number % 2 :], 1)})
+    served, failures = clients.stop()
+    assert failures == []
+    assert served > 60
+
+
+def test_beyond_its_size_a_farm_balances_and_does_not_remember(box, family):
+    web = sticky(1, 2, 3, family=family, persistence_size=5)
+    other = sticky(1, family=family, ports=(81,), backends={"b1": {"address": backend_address(1, family), "port": 80}})
+    box.apply({"web": web, "other": other})
+    first = asked(box, family)
+    assert set(first.values()) == {backend_address(number, family) for number in (1, 2, 3)}
+    known = clients_of(box)
+    assert len(known) == 5 < len(SOURCES[family])
+    box.ask(port=81, family=family, source=SOURCES[family][-1])
+    assert len(clients_of(box, "other")) == 1, "the others' map has room"
+    kept = {str(each.network.network_address) for each in known}
+    for _ in range(2):
+        again = asked(box, family)
+        assert {source: again[source] for source in kept} == {source: first[source] for source in kept}
+    strangers = [source for source in SOURCES[family] if source not in kept]
+    assert len({box.ask(family=family, source=source) for source in strangers for _ in range(3)}) == 3
+    # Who is forgotten makes room.
+    assert box.balancer.run(box.clients.forget, known[:2]) == 2
+    newcomer = strangers[0]
+    where = box.ask(family=family, source=newcomer)
+    assert {box.ask(family=family, source=newcomer) for _ in range(4)} == {where}
+    assert len(clients_of(box)) == 4
+
+
+def test_a_size_of_its_own_comes_grows_and_goes(box):
+    def names():
+        maps = [each["map"]["name"] for each in json.loads(box.nft("list maps inet"))["nftables"] if "map" in each]
+        return [name for name in (*maps, *box.elements()["chains"]) if "own" in name or name.startswith("sticky4_")]
+
+    web = sticky(1, 2, 3, persistence_size=100)
+    box.apply({"web": web})
+    first = asked(box)
+    box.apply({"web": web | {"persistence_timeout": 60}})
+    assert asked(box) == first, "another timeout forgets nobody"
+    box.apply({"web": web | {"persistence_timeout": 60}}, {"web": {}})
+    assert box.refused()
+    assert len(clients_of(box)) == len(first), "nor does a time without backends"
+    box.adopt()
+    box.apply({"web": web | {"persistence_timeout": 60}})
+    assert asked(box) == first, "nor does another agent"
+    assert names() == ["sticky4_1_100", "persist4_32_60_own1_100"]
+    assert box.elements() == expected(box.ruleset)
+    box.apply({"web": web | {"persistence_size": 200}})
+    assert clients_of(box) == [], "another size does"
+    assert names() == ["sticky4_1_200", "persist4_32_300_own1_200"]
+    box.adopt()
+    box.apply({"web": sticky(1, 2)})
+    assert names() == []
+    assert box.elements() == expected(box.ruleset)
+
+
+def test_no_connection_is_lost_while_a_size_changes(box):
+    box.apply({"web": sticky(1, 2, 3)})
+    clients = box.load(8)
+    for number in range(60):
+        box.apply({"web": sticky(1, 2, 3, persistence_size=[None, 2, 100][number % 3])})
     served, failures = clients.stop()
     assert failures == []
     assert served > 60

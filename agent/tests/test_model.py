@@ -7,7 +7,14 @@ import resource
 import pytest
 
 from agent.model import MAX_BYTES, Configuration, Invalid, canonical, parse, validate
-from agent.model.rules import MAX_HASH_BUCKETS, MAX_LIMITS, MAX_SERVICES, MAX_WAYS
+from agent.model.rules import (
+    MAX_CLIENTS,
+    MAX_HASH_BUCKETS,
+    MAX_LIMITS,
+    MAX_SERVICES,
+    MAX_SIZED,
+    MAX_WAYS,
+)
 from agent.model.text import MAX_FAULTS, TOO_MANY
 
 FARM = {"addresses": ["192.0.2.10"], "ports": [80], "backends": {"a": {"address": "198.51.100.1"}}}
@@ -279,6 +286,26 @@ def test_limits_are_whole_numbers_within_bounds_and_there_are_so_many_settings()
     # A burst says nothing where there is no rate.
     free = {"limit_rate": None, "limit_connections": 7}
     assert validate({"farms": {name: farm | free | {"limit_burst": int(name[1:]) + 1} for name, farm in farms.items()}})
+
+
+def test_so_many_farms_have_a_size_of_persistence_of_their_own():
+    def farms(count, **settings):
+        each = FARM | {"persistence": "address", "persistence_size": 1000} | settings
+        return {f"f{number}": each | {"addresses": [f"192.0.2.{number + 1}"]} for number in range(count)}
+
+    assert validate({"farms": farms(MAX_SIZED)})
+    ((place, said),) = faults({"farms": farms(MAX_SIZED + 1)})
+    assert (place, str(MAX_SIZED) in said, "persistence_size" in said) == ("/farms", True, True)
+    assert validate({"farms": farms(MAX_SIZED + 1, persistence="none")}), "nobody is remembered"
+    assert validate({"farms": farms(4, persistence_size=MAX_CLIENTS // 4)})
+    ((place, said),) = faults({"farms": farms(5, persistence_size=MAX_CLIENTS // 4)})
+    assert (place, str(MAX_CLIENTS) in said, "persistence_size" in said) == ("/farms", True, True)
+    for size in (0, -1, MAX_CLIENTS // 4 + 1, "1000", 1.5):
+        assert pointers(document(web={"persistence_size": size})) == ["/farms/web/persistence_size"]
+    ways = {name: farm | {"persistence_timeout": number + 1} for number, (name, farm) in enumerate(farms(64).items())}
+    remembers = {"persistence": "address"}
+    shared = {f"s{n}": FARM | remembers | {"addresses": [f"198.51.100.{n}"]} for n in range(11, 20)}
+    assert validate({"farms": ways | shared}), "those with a size of their own are no ways of others"
 
 
 def test_what_is_hashed_has_ports_and_fits():

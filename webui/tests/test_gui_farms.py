@@ -73,6 +73,7 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "persistence_timeout": 300,
         "persistence_prefix4": 32,
         "persistence_prefix6": 128,
+        "persistence_size": None,
         "persistence_static": {},
         "minimum_active": 3,
         "on_failure": "cut",
@@ -153,18 +154,21 @@ def test_hashing_and_persistence_are_typed_shown_and_kept(browser, shared_agent)
         "persistence_timeout": "1800",
         "persistence_prefix4": "28",
         "persistence_prefix6": "",
+        "persistence_size": "5000",
         "persistence_static": "198.51.100.0/24 a\n203.0.113.7   b\n",
     }
     browser.fill(typed, press="save")
     assert browser.path == "/farms/sticky", browser.page.text
     farm = shared_agent.client().farm("sticky").farm.model_dump(mode="json")
     assert (farm["hash_prefix4"], farm["hash_prefix6"], farm["hash_port"]) == (24, 128, True)
-    assert (farm["persistence"], farm["persistence_timeout"]) == ("address", 1800)
+    assert (farm["persistence"], farm["persistence_timeout"], farm["persistence_size"]) == ("address", 1800, 5000)
+    assert "at most 5000 of each IP family" in browser.page.text
     assert (farm["persistence_prefix4"], farm["persistence_prefix6"]) == (28, 128)
     assert farm["persistence_static"] == {"198.51.100.0/24": "a", "203.0.113.7/32": "b"}
     settings = browser.page.one(class_="facts").text
     assert "the first 24 bits of IPv4 addresses, and the source port" in settings
     assert "198.51.100.0/24 always to a" in settings
+    assert "0 clients are remembered, at most 5000 of each IP family." in browser.open("/farms/sticky/clients").text
     page = browser.open("/farms/sticky/edit")
     assert "open" in page.one(id="part-hash").attributes
     assert "open" in page.one(id="part-persistence").attributes
