@@ -43,19 +43,20 @@ def open_configuration(
 def first_configuration(provisioning: Provisioning) -> tuple[Configuration, str, list[Trouble]]:
     """The document of an appliance that never had one, the comment of its snapshot, and what was wrong.
 
-    It is the provisioned one, or the default with the provisioned host name.
+    It is the provisioned one or the default, with the provisioned host name: many machines may be given one document,
+    and one that was exported has the name of the machine that it comes from.
     """
+    named = {"system": System(hostname=provisioning.hostname)} if provisioning.hostname else {}
     if provisioning.configuration is not None:
         try:
-            return parse(provisioning.configuration), "Provisioned", []
+            return parse(provisioning.configuration).model_copy(update=named), "Provisioned", []
         except Invalid as error:
             words = "; ".join(f"{fault.pointer or '/'} {fault.message}" for fault in error.faults[:5])
             message = f"The credential sluice.configuration was ignored: {words}."
             trouble = [Trouble(code="credential-unusable", message=message)]
     else:
         trouble = []
-    system = System(hostname=provisioning.hostname) if provisioning.hostname else System()
-    return Configuration(system=system), "First start", trouble
+    return Configuration().model_copy(update=named), "First start", trouble
 
 
 def last_good(store: Store, snapshot: Snapshot) -> tuple[Configuration, list[Trouble]]:

@@ -305,6 +305,23 @@ async def test_a_provisioned_document_is_snapshot_1_and_is_not_taken_twice(tmp_p
     await world.stop()
 
 
+@pytest.mark.parametrize("own", ['"system": {"hostname": "common"}, ', ""])
+async def test_a_provisioned_name_is_that_of_the_provisioned_document(tmp_path: Path, own: str) -> None:
+    world = World(tmp_path)
+    farms = '"farms": {"web": {"addresses": ["192.0.2.10"], "ports": [80]}}'
+    given = Provisioning(configuration=f"{{{own}{farms}}}".encode(), hostname="lb7.example")
+    await world.start(given)
+    assert world.controller.config == parse(f'{{"system": {{"hostname": "lb7.example"}}, {farms}}}')
+    assert world.controller.in_force is not None
+    assert world.controller.in_force.configuration() == world.controller.config
+    assert world.controller.troubles() == []
+    await world.controller.commit(Configuration(), author="admin")
+    await world.stop()
+    await world.start(given)
+    assert world.controller.config.system.hostname == "sluice", "at the first start only"
+    await world.stop()
+
+
 async def test_a_bad_provisioned_document_is_told_and_the_default_taken(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.start(Provisioning(configuration=b'{"farms": 1}', hostname="lb1"))
