@@ -66,7 +66,7 @@ class Controller:
         self._times_file = run_directory / "times.json"
         self._provisioning = provisioning
         self._settings = settings or KernelSettings()
-        self._checker = Checker(self._health_changed)
+        self._checker = Checker(self._health_changed, not_yet=host.not_yet)
         self.codec = Codec()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._lock = asyncio.Lock()
@@ -244,8 +244,7 @@ class Controller:
         Raises OSError when the kernel does not tell.
         """
         known = await asyncio.to_thread(remembered.find, self._clients, self._ruleset, farm)
-        size = self._config.farms[farm].persistence_size if farm in self._config.farms else None
-        return await asyncio.to_thread(remembered.answer, known, size, network, backend, limit)
+        return await asyncio.to_thread(remembered.answer, known, self._config.farms.get(farm), network, backend, limit)
 
     async def forget_clients(self, farm: str, network: Network | None = None, backend: str | None = None) -> int:
         """Forget those clients; how many there were. Their open connections stay. Raises OSError."""

@@ -2,12 +2,13 @@
 """The machine's links, virtual addresses and host name, as the document wants them."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from agent.model import Configuration, Fault, taken, unreachable, unusable
+from agent.model import Configuration, Fault, Link, taken, unreachable, unusable
 from agent.model.state import Trouble
-from agent.system import hostname, networkd, queues
+from agent.model.types import Address
+from agent.system import hostname, networkd, queues, ways
 from agent.system.addresses import VirtualAddresses
 from agent.system.command import CommandFailed
 from agent.system.links import SystemLink, Watch, networks, own_addresses, read_links
@@ -25,6 +26,8 @@ class Host:
         self._networkd = networkd.Networkd(networkd_directory)
         self._virtual = VirtualAddresses()
         self._watch: Watch | None = None
+        self._wanted: Mapping[str, Link] | None = None
+        self._present: Sequence[SystemLink] = ()
 
     def links(self) -> list[SystemLink]:
         """The machine's links as they are now. Blocks for milliseconds; raises OSError."""
@@ -53,6 +56,17 @@ class Host:
             yield from unreachable(config, known)
             yield from unusable(config, known)
 
+    def not_yet(self, address: Address) -> str | None:
+        """Why the links do not lead to `address` yet, in words, as of the last `configure`; None when they do.
+
+        None, too, where the links are somebody else's: who knows what they are to be.
+        """
+        if self._directory is None:
+            return None
+        if self._wanted is None:
+            return "the links are not set up yet"
+        return ways.not_yet(address, self._wanted, self._present)
+
     async def configure(self, config: Configuration) -> list[Trouble]:
         """Bring links, virtual addresses and host name to what `config` says. Returns what is wrong."""
         links = await asyncio.to_thread(self.links)
@@ -62,6 +76,7 @@ class Host:
                 await hostname.ensure(config.system.hostname)
             except CommandFailed as error:
                 found.append(Trouble(code="hostname-failed", message=f"The host name could not be set: {error}."))
+            self._wanted, self._present = networkd.effective(config.links, links), links
             try:
                 await self._networkd.apply(config.links, links)
             except (CommandFailed, OSError) as error:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from agent.dataplane import Client, Clients, Ruleset
+from agent.model import Farm
 from agent.model.answers import ClientList, ClientNow
 from agent.model.types import Network
 
@@ -26,14 +27,15 @@ def _matching(found: Sequence[Client], network: Network | None, backend: str | N
 
 
 def answer(
-    known: Sequence[Client], size: int | None, network: Network | None, backend: str | None, limit: int | None
+    known: Sequence[Client], farm: Farm | None, network: Network | None, backend: str | None, limit: int | None
 ) -> ClientList:
-    """At most `limit` of those `known` that match, how many there are, and how full a farm of this size is."""
+    """At most `limit` of those `known` to `farm` that match, how many there are, and how full the farm is."""
     found = _matching(known, network, backend)
     listed = [
         ClientNow(client=_name(each), port=each.port, backend=each.backend, expires_s=each.expires)
         for each in found[:limit]
     ]
+    size = farm.persistence_size if farm else None
     counts = Counter(each.network.version for each in known)
     full = size is not None and any(count >= size for count in counts.values())
     return ClientList(clients=listed, total=len(found), remembered=len(known), size=size, full=full)

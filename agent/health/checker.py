@@ -5,7 +5,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -15,6 +15,7 @@ from agent.health.table import PROBES
 from agent.health.target import Target
 from agent.health.verdict import Verdict
 from agent.model.state import Health
+from agent.model.types import Address
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +25,9 @@ FIRST_TRIES_PER_SECOND = 1000
 EARLIER = 0.05
 """An interval is shortened by a random part of up to this much, so that targets drift apart; it is never lengthened,
 so that a failure is noticed within fall x interval."""
+
+PATIENCE = 60.0
+"""Seconds after the start of checking in which the links may come up; then what fails has failed, whyever."""
 
 NOT_TRIED = Verdict("unknown", "no try has been made yet")
 
@@ -66,6 +70,10 @@ class _Checked:
         )
         return changed
 
+    def waits(self, label: str, reason: str, why: str) -> None:
+        """Take a failure that says nothing of the target, and why."""
+        self.verdict = replace(self.verdict, reason=f"{label}: {reason}; not counted: {why}")
+
     def _conclude(self, reason: str, *, changed: bool, needed: int, latency_ms: float | None) -> None:
         if self.machine.run:
             reason += f" ({self.machine.run} of {needed} in a row that it takes)"
@@ -82,15 +90,23 @@ class Checker:
         *,
         probes: Mapping[str, Probe] = PROBES,
         chance: Callable[[], float] = random.random,
+        not_yet: Callable[[Address], str | None] = lambda _address: None,
+        patience: float = PATIENCE,
     ) -> None:
         """Make it; nothing runs before `update`.
 
         `on_change(target, verdict)` is called from the event loop whenever the health of a target changes (not for a
         changed latency or reason). `probes` are the check types; `chance` gives jitter, a number in [0, 1).
+        `not_yet(address)` says in words what of our own does not lead there yet, such as a link that is coming up;
+        None when nothing is in the way. For `patience` seconds after the first `update`, a failure meanwhile makes
+        nothing of a target that nothing is known of.
         """
         self._on_change = on_change
         self._probes = probes
         self._chance = chance
+        self._not_yet = not_yet
+        self._patience = patience
+        self._patient_until: float | None = None
         self._checked: dict[str, _Checked] = {}
         self._restored: dict[str, _Known] = {}
         self._hindered: dict[str, str] = {}
@@ -101,6 +117,8 @@ class Checker:
 
         A new target starts with what is known of it: from `restore`, or from a target that differs in its pace only.
         """
+        if self._patient_until is None:
+            self._patient_until = asyncio.get_running_loop().time() + self._patience
         wanted = {target.key: target for target in targets}
         by_subject = {checked.target.subject: checked.known for checked in self._checked.values()}
         for key in self._checked.keys() - wanted.keys():
@@ -188,13 +206,14 @@ class Checker:
         target = checked.target
         probe = self._probes[target.check.type]
         label = probe.label(target)
+        why = self._in_the_way(checked)
         try:
             async with asyncio.timeout(target.check.timeout):
                 latency = await probe.probe(target)
         except CheckFailed as error:
-            changed = checked.failed(label, str(error))
+            changed = self._failed(checked, label, str(error), why)
         except TimeoutError:
-            changed = checked.failed(label, f"no answer within {target.check.timeout:g} s")
+            changed = self._failed(checked, label, f"no answer within {target.check.timeout:g} s", why)
         except CheckNotMade as error:
             self._hinder(target, str(error))
             return False
@@ -207,6 +226,21 @@ class Checker:
             changed = checked.well(label, latency)
         self._hindered.pop(target.key, None)
         return changed
+
+    def _in_the_way(self, checked: _Checked) -> str | None:
+        """What of our own is in the way of a try that begins now, where that is a reason to wait."""
+        if checked.machine.health != "unknown" or self._patient_until is None:
+            return None
+        if asyncio.get_running_loop().time() >= self._patient_until:
+            return None
+        return self._not_yet(checked.target.address)
+
+    @staticmethod
+    def _failed(checked: _Checked, label: str, reason: str, why: str | None) -> bool:
+        if why is None:
+            return checked.failed(label, reason)
+        checked.waits(label, reason, why)
+        return False
 
     def _hinder(self, target: Target, reason: str) -> None:
         if not self._hindered:

@@ -91,6 +91,9 @@ class FakeHost:
     def links(self) -> list[SystemLink]:
         return [link("eth0", self.addresses)]
 
+    def not_yet(self, address: Any) -> None:
+        return None
+
     def misplaced(self, config: Any) -> list[Any]:
         return []
 

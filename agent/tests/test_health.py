@@ -328,6 +328,54 @@ async def test_what_was_kept_badly_is_as_if_not_kept(kept):
         assert checker.verdict(asked).health == "unknown"
 
 
+async def test_before_its_link_is_up_a_target_that_nothing_is_known_of_is_waited_for():
+    probe, changes, way = Answers(), asyncio.Queue(), ["link ens3 has no carrier yet"]
+    checker = Checker(lambda *told: changes.put_nowait(told), probes={"tcp": probe}, not_yet=lambda _address: way[0])
+    first, second = target(1, fall=2), target(2, fall=2)
+    checker.update([first])
+    async with asyncio.timeout(SOON):
+        for _ in range(5):
+            await probe.answer(CheckFailed("network is unreachable"))
+        asked, answer = await probe.tries.get()
+        words = "port 1: network is unreachable; not counted: link ens3 has no carrier yet"
+        assert (checker.verdict(first).health, checker.verdict(first).reason) == ("unknown", words)
+        # The way is asked for when a try begins: this one began too early.
+        way[0] = None
+        answer.set_exception(CheckFailed("no answer within 2 s"))
+        await probe.answer(CheckFailed("connection refused"))
+        await probe.answer(CheckFailed("connection refused"))
+        assert (await changes.get())[1].health == "unhealthy", "now each counts"
+        await probe.answer(0.001)
+        assert (await changes.get())[1].health == "healthy"
+        # Of one that something is known of, a failure is a failure: others may be reached by another link.
+        way[0] = "link ens3 has no carrier yet"
+        asked, answer = await probe.tries.get()
+        answer.set_exception(CheckFailed("no route to host"))
+        await probe.answer(CheckFailed("no route to host"))
+        await probe.answer(CheckFailed("no route to host"))
+        assert (await changes.get())[1].health == "unhealthy"
+        # A success counts whatever is said of the links.
+        checker.update([second])
+        while (await probe.answer(0.001)) != second:
+            pass
+        assert (await changes.get())[1].health == "healthy"
+    await checker.stop()
+    assert asked == first
+
+
+async def test_a_link_that_stays_down_is_waited_for_no_longer_than_that():
+    probe, changes = Answers(), asyncio.Queue()
+    checker = Checker(
+        lambda *told: changes.put_nowait(told), probes={"tcp": probe}, not_yet=lambda _address: "no way", patience=0
+    )
+    checker.update([target(1, fall=2)])
+    async with asyncio.timeout(SOON):
+        await probe.answer(CheckFailed("no route to host"))
+        await probe.answer(CheckFailed("no route to host"))
+        assert (await changes.get())[1].reason == "port 1: no route to host"
+    await checker.stop()
+
+
 async def test_an_error_of_the_listener_ends_no_check():
     answers = Answers()
     errors = []
