@@ -22,6 +22,7 @@ TrafficClass = Literal["interactive", "normal", "bulk"]
 
 LongSeconds = Annotated[int, Field(ge=1, le=604_800, json_schema_extra={"unit": "s"})]
 """Up to a week."""
+Clients = Annotated[int, Field(ge=1, le=1_048_576, json_schema_extra={"unit": "clients"})]
 Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False, json_schema_extra={"unit": "s"})]
 
 MAX_BACKENDS = 256
@@ -217,14 +218,10 @@ class Farm(Part):
         description="The same for IPv6; 64 bits are one client's network in most places.",
         json_schema_extra={"unit": "bits"},
     )
-    persistence_size: int | None = Field(
+    persistence_size: Clients | None = Field(
         default=None,
-        ge=1,
-        le=1_048_576,
         title="Persistence size",
-        description="So many clients of each IP family are remembered at most; those beyond are balanced, and not "
-        "remembered. By default the farm shares 1048576 with the others.",
-        json_schema_extra={"unit": "clients"},
+        description="So many of each IP family are remembered, others balanced; by default 1048576 of all farms.",
     )
     persistence_static: dict[NetworkAddress, Name] = Field(
         default_factory=dict,
