@@ -38,7 +38,7 @@ class Words:
         if self.low is None or self.high is None:
             return ""
         unit = f" {self.unit}" if self.unit else ""
-        return f"{self.low:g} to {self.high:g}{unit}"
+        return f"{self.low:.12g} to {self.high:.12g}{unit}"
 
 
 @cache

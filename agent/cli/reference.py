@@ -149,7 +149,7 @@ def _object(content: Schema) -> str:
 def _number(content: Schema) -> str:
     words = "whole number" if content["type"] == "integer" else "number"
     if "minimum" in content:
-        words += f", {content['minimum']:g} to {content['maximum']:g}"
+        words += f", {content['minimum']:.12g} to {content['maximum']:.12g}"
     return words
 
 

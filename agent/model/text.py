@@ -200,7 +200,7 @@ def _fault(detail: ErrorDetails) -> Fault:
     if kind in _PLAIN_WORDS:
         words = _PLAIN_WORDS[kind]
     elif kind in ("greater_than_equal", "less_than_equal"):
-        bound = f"at least {context['ge']:g}" if "ge" in context else f"at most {context['le']:g}"
+        bound = f"at least {context['ge']:.12g}" if "ge" in context else f"at most {context['le']:.12g}"
         words = f"must be {bound}, not {_short(detail['input'])}"
     elif kind == "string_pattern_mismatch":
         rule = {"links": _LINK_RULE, "system": _HOSTNAME_RULE}.get(str(loc[0]) if loc else "", _NAME_RULE)
