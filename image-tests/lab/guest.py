@@ -42,11 +42,12 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 for module in {modules}; do insmod /modules/$module; done
 mount -t erofs -o ro /dev/vda /lower
+mount -t erofs -o ro /dev/vdb /checkout
 mount -t tmpfs volatile /volatile
 mkdir /volatile/upper /volatile/work
-mount -t overlay -o lowerdir=/lower,upperdir=/volatile/upper,workdir=/volatile/work root /root
+mount -t overlay -o lowerdir={lower},upperdir=/volatile/upper,workdir=/volatile/work root /root
 mkdir -p /root/checkout
-mount -t erofs -o ro /dev/vdb /root/checkout
+mount --move /checkout /root/checkout
 for folder in dev proc sys; do mount --move /$folder /root/$folder; done
 mount -t tmpfs run /root/run
 mount -t tmpfs tmp /root/tmp
@@ -63,7 +64,7 @@ def _image_file(path: str) -> bytes:
     return result.stdout
 
 
-def _kernel_release() -> str:
+def kernel_release() -> str:
     """The release of the image's kernel ("6.12.43+deb13-amd64"), as its own header says it."""
     data = kernel_path().read_bytes()
     offset = int.from_bytes(data[0x20E:0x210], "little") + 0x200
@@ -72,7 +73,7 @@ def _kernel_release() -> str:
 
 def _modules() -> Iterator[str]:
     """The files of the modules that are needed, relative to the modules' folder, each after what it depends on."""
-    folder = f"/usr/lib/modules/{_kernel_release()}"
+    folder = f"/usr/lib/modules/{kernel_release()}"
     needs: dict[str, list[str]] = {}
     for line in _image_file(f"{folder}/modules.dep").decode().splitlines():
         file, _, others = line.partition(":")
@@ -92,12 +93,16 @@ def _modules() -> Iterator[str]:
                 yield file
 
 
-def _make_initrd(folder: Path, arguments: Sequence[str]) -> Path:
-    """Make the archive that finds the root and starts pytest with `arguments`."""
+def make_initrd(folder: Path, arguments: Sequence[str], lower: str = "/lower") -> Path:
+    """Make the archive that finds the root and starts the second disk's `inside.py` with `arguments`.
+
+    `lower`: folders that make the root together, where a file is in several the first one's: the image is /lower, the
+    second disk /checkout.
+    """
     tree = folder / "initrd"
-    for name in ("bin", "modules", "dev", "proc", "sys", "lower", "volatile", "root"):
+    for name in ("bin", "modules", "dev", "proc", "sys", "lower", "checkout", "volatile", "root"):
         (tree / name).mkdir(parents=True)
-    release = _kernel_release()
+    release = kernel_release()
     loaded = []
     for file in _modules():
         (tree / "modules" / Path(file).name).write_bytes(_image_file(f"/usr/lib/modules/{release}/{file}"))
@@ -115,7 +120,7 @@ def _make_initrd(folder: Path, arguments: Sequence[str]) -> Path:
     (tree / "bin/insmod").symlink_to("kmod")
     init = tree / "init"
     quoted = " ".join("'" + argument.replace("'", "'\\''") + "'" for argument in arguments)
-    init.write_text(_INIT.format(modules=" ".join(loaded), arguments=quoted), encoding="utf-8")
+    init.write_text(_INIT.format(modules=" ".join(loaded), lower=lower, arguments=quoted), encoding="utf-8")
     init.chmod(0o755)
     archive = folder / "initrd.cpio"
     names = "\0".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
@@ -151,13 +156,13 @@ def _make_checkout(folder: Path) -> Path:
             shutil.copy(packages / name, site)
         for metadata in packages.glob(f"{Path(name).stem}-*.dist-info"):
             shutil.copytree(metadata, site / metadata.name)
-    _compile(tree)
+    compile_python(tree)
     disk = folder / "checkout.erofs"
     tools.run("mkfs.erofs", "--quiet", str(disk), str(tree))
     return disk
 
 
-def _compile(tree: Path) -> None:
+def compile_python(tree: Path) -> None:
     """Compile the Python in `tree` with the tools tree's Python, which is the image's: emulated it takes 15 s."""
     environment = {**os.environ, "PYTHONHOME": str(tools_tree() / "usr"), "PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run(
@@ -187,7 +192,7 @@ def _run(folder: Path, arguments: Sequence[str]) -> int:
         "-device", "virtio-rng-pci", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
         "-drive", f"if=virtio,format=raw,readonly=on,file={root_partition_path()}",
         "-drive", f"if=virtio,format=raw,readonly=on,file={_make_checkout(folder)}",
-        "-kernel", str(kernel_path()), "-initrd", str(_make_initrd(folder, arguments)),
+        "-kernel", str(kernel_path()), "-initrd", str(make_initrd(folder, arguments)),
         "-append", "console=ttyS0 quiet panic=-1 rdinit=/init",
     )  # fmt: skip
     try:
