@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Calls the tools; what they do is in image-tests/lab and pyproject.toml.
 .DEFAULT_GOAL := help
-.PHONY: help run test image check dev clean host
+.PHONY: help run test image check bench dev clean host
 export PYTHONPATH := image-tests
 PYTHON := build/venv/bin/python
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
@@ -25,6 +25,9 @@ image: host ## build the image: build/sluice_VERSION.raw and its companions
 
 check: host ## format, lint, types, import floors, sandboxes, unit tests
 	@$(PYTHON) -m lab.check
+
+bench: image ## measure Sluice beside its peers: docs/benchmarks.md, build/bench.json
+	@$(PYTHON) -m lab.bench $(ROWS)
 
 dev: host ## run agent and GUI from this folder, in network namespaces
 	@$(PYTHON) -m lab.dev
