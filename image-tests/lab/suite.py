@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`make test`: checks, image, network tests in the kernel that ships, image tests; and how long each took."""
+"""`make test`: checks, image, network tests and examples in the kernel that ships, image tests; how long each took."""
 
 import subprocess
 import sys
@@ -11,6 +11,7 @@ STAGES: tuple[tuple[str, list[str]], ...] = (
     ("checks", ["-m", "lab.check"]),
     ("image", ["-m", "lab.build"]),
     ("network tests", ["-m", "lab.guest"]),
+    ("examples", ["-m", "lab.bench.examples"]),
     ("image tests", ["-m", "lab.enter", sys.executable, "-m", "pytest", "image-tests"]),
 )
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import guest, tools
+from lab import acceleration, guest, tools
 from lab.bench import packages
 from lab.build import kernel_path, root_partition_path
 from lab.host import PROJECT, HostError, say
@@ -26,25 +26,29 @@ _COUNTED = (
     "-seed", "1", "-cpu", "max,-rdrand,-rdseed", "-smp", "1", "-m", "2048M",
 )  # fmt: skip
 _KERNEL = "console=ttyS0 quiet panic=-1 rdinit=/init nokaslr mitigations=off tsc=reliable random.trust_cpu=off"
-_FOLDERS = ("agent", "image-tests/lab/bench")
+_FOLDERS = ("agent", "image-tests/lab/bench", "docs/examples")
 
 
-def run(part: str, *arguments: str) -> Iterator[dict[str, Any]]:
-    """Run `lab.bench.inside.PART` in the guest; yields what it reports, as it does.
+def run(part: str, *arguments: str, counted: bool = True) -> Iterator[dict[str, Any]]:
+    """Run `lab.bench.inside.PART` in the guest; yields what it reports, as it does. Not `counted`: as fast as may be.
 
     Raises HostError when the guest ends in any other way than by saying that it is done.
     """
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
-        yield from _run(Path(folder), (part, *arguments))
+        yield from _run(Path(folder), (part, *arguments), _COUNTED if counted else _fast())
 
 
-def _run(folder: Path, arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _fast() -> Sequence[str]:
+    return "-accel", acceleration.choose(), "-cpu", "max", "-smp", "2", "-m", "1024M", "-device", "virtio-rng-pci"
+
+
+def _run(folder: Path, arguments: Sequence[str], processor: Sequence[str]) -> Iterator[dict[str, Any]]:
     command = tools.command(
         "qemu-system-x86_64",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-monitor", "none",
         "-serial", f"file:{folder / 'console'}", "-serial", "stdio",
         "-L", str(tools.path("usr/share/qemu")), "-L", str(tools.path("usr/share/seabios")),
-        "-machine", "q35", *_COUNTED, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
+        "-machine", "q35", *processor, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04",
         "-drive", f"if=virtio,format=raw,readonly=on,file={root_partition_path()}",
         "-drive", f"if=virtio,format=raw,readonly=on,file={_make_disk(folder)}",
         "-kernel", str(kernel_path()),

@@ -127,7 +127,24 @@ class Native:
         yield Result(self.name, measured, unit, self.limit, "" if self.limit is None else f"{self.limit:g}")
 
 
-Row = Against | Scaled | Native
+@dataclass(frozen=True)
+class UseCase:
+    """A new flow in one of docs/examples/, beside those who have it, too."""
+
+    name: str
+
+    def result(self, figures: Figures) -> Iterator[Result]:
+        """The row that this line makes of a run."""
+        found = {
+            balancer.removeprefix(f"{self.name}: "): kinds["flow"]
+            for (balancer, _), kinds in figures.counted.items()
+            if balancer.startswith(f"{self.name}: ")
+        }
+        measured = found.pop("sluice", None)
+        yield Result(f"use case {self.name}: new flow", measured, "instructions", peers=found)
+
+
+Row = Against | Scaled | Native | UseCase
 
 ROWS: tuple[Row, ...] = (
     Against("sluice dnat", "packet", {IPVS: 0.55, "routing": 1.0}),
@@ -137,6 +154,11 @@ ROWS: tuple[Row, ...] = (
     Against("sluice stateless", "packet", {IPVS: 1.0}),
     Against("sluice direct", "flow", {DIRECT: 0.85}),
     Against("sluice direct", "packet", {DIRECT: 0.80}),
+    UseCase("round-robin"),
+    UseCase("weight"),
+    UseCase("weight-multiport"),
+    UseCase("weight-persistence"),
+    UseCase("dynamic-weights"),
     Scaled("sluice dnat", "packet"),
     Scaled("sluice dnat", "flow"),
     Scaled("sluice stateless", "packet"),

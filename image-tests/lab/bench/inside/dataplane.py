@@ -2,6 +2,7 @@
 """Instructions per packet, per new flow and per connection, of every balancer, less what is not the balancer's."""
 
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from lab.bench.inside.balancers import BALANCERS, CASES, FORWARDING, MIXED, Balancer, load, middle, mixed
 from lab.bench.inside.counting import Instructions, Spinner
+from lab.bench.inside.examples import EXAMPLES, FOLDER, VIRTUAL, Commands, Example
 from lab.bench.inside.frames import Batch
 from lab.bench.inside.network import BACKENDS, CLIENT, FLOWS, PORT, Network, Undelivered, service
 
@@ -17,6 +19,13 @@ ROUNDS = 30
 NEW_FLOWS = 3000
 WARM_UP = 500
 CONNECTIONS = 200
+EXAMPLES_BY = {
+    "sluice": ("", ""),
+    "ipvs": ("ipvs", "iptables-nft"),
+    "iptables-legacy": ("iptables", "iptables-legacy"),
+    "iptables-nft": ("iptables", "iptables-nft"),
+}
+"""Who is measured with the use cases: whose commands, and which program `iptables` is."""
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -32,6 +41,9 @@ def run(report: Report, arguments: list[str]) -> None:
     for balancer, services in CASES:
         if not arguments or f"{balancer.name}*{services}".removesuffix("*1") in arguments:
             bench.measure(balancer, services)
+    for example in EXAMPLES:
+        if not arguments or example.name in arguments:
+            bench.measure_example(example)
     for services in MIXED:
         if not arguments or f"sluice*{services}" in arguments:
             bench.measure_mixed(services)
@@ -84,6 +96,22 @@ class Bench:
                 row = {"name": f"{balancer.name} (mixed)", "services": services, "load": loading[0]}
                 self._report(row | self._frames(network, balancer, addresses[balancer.name]))
 
+    def measure_example(self, example: Example) -> None:
+        """Report what a new flow costs in a use case, by each that has it."""
+        for kind, (family, program) in EXAMPLES_BY.items():
+            if program:
+                commands = Commands(family, program)
+                network = commands.begin(example.name)
+                if example.changed:
+                    commands.change(example.name)
+            else:
+                network = Network()
+                network.sinks()
+                name = f"{example.name}.changed" if example.changed else example.name
+                load(network, json.loads((FOLDER / f"{name}.json").read_text()))
+            flows = self._new_flows(network, [(VIRTUAL, port) for port in example.ports], example.clients)
+            self._report({"name": f"{example.name}: {kind}", "services": 1, "flow": flows - self._flow})
+
     def _frames(self, network: Network, balancer: Balancer, address: str) -> dict[str, float]:
         """Figures of established packets and new flows."""
         addresses = BACKENDS if balancer.routed else (address,)
@@ -111,11 +139,12 @@ class Bench:
             raise Undelivered(f"{delivered.total()} of {batch.number} frames arrived")
         return cost / batch.number, delivered
 
-    def _new_flows(self, network: Network, targets: list[tuple[str, int]]) -> float:
-        """Instructions for each first segment, after a warm-up."""
+    def _new_flows(self, network: Network, targets: list[tuple[str, int]], clients: int = 1) -> float:
+        """Instructions for each first segment, from so many client addresses in turn; after a warm-up."""
         sock = network.raw("client")
+        sources = [CLIENT] if clients == 1 else [f"10.1.0.{10 + each}" for each in range(clients)]
         frames = [
-            network.syn((CLIENT, 10000 + number), targets[number % len(targets)])
+            network.syn((sources[number % clients], 10000 + number), targets[number % len(targets)])
             for number in range(WARM_UP + NEW_FLOWS)
         ]
         network.deliver(Batch(frames[:WARM_UP]), sock)

@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Of six connections: every second one to the first, one of the three that are left to the third, the rest to the second.
+iptables -t nat -A PREROUTING -d 10.1.0.100 -p tcp --dport 80 -m statistic --mode nth --every 2 --packet 0 -j DNAT --to-destination 10.2.0.11:80
+iptables -t nat -A PREROUTING -d 10.1.0.100 -p tcp --dport 80 -m statistic --mode nth --every 3 --packet 2 -j DNAT --to-destination 10.2.0.13:80
+iptables -t nat -A PREROUTING -d 10.1.0.100 -p tcp --dport 80 -j DNAT --to-destination 10.2.0.12:80
