@@ -81,6 +81,14 @@ class Host:
             ip("route", "add", "default", "via", first.address(APPLIANCE_NUMBER), into=self)
             ip("-6", "route", "add", "default", "via", first.address6(APPLIANCE_NUMBER), into=self)
 
+    def hold(self, *addresses: str) -> None:
+        """Have these addresses on the loopback, and keep quiet about them: as a backend does that answers directly."""
+        for setting in ("arp_ignore=1", "arp_announce=2"):
+            command = ["nsenter", f"--net={self.path}", "sysctl", "-qw", f"net.ipv4.conf.all.{setting}"]
+            subprocess.run(command, check=True)
+        for address in addresses:
+            ip("address", "add", address, "dev", "lo", into=self)
+
     @property
     def path(self) -> str:
         """A path to the namespace, for `nsenter --net=` and `ip ... netns`, as long as this process lives."""

@@ -4,6 +4,7 @@
 import socket
 import socketserver
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -74,8 +75,10 @@ class _Named(socketserver.BaseRequestHandler):
 class WebServer:
     """A web server on a host of the lab, IPv4 and IPv6, and UDP on the same port; a context manager that stops it."""
 
-    def __init__(self, host: Host, port: int = 80, *, name: str = "") -> None:
+    def __init__(self, host: Host, port: int = 80, *, name: str = "", also: Sequence[str] = ()) -> None:
+        """`also`: addresses beside the host's own that it listens on."""
         self.host = host
+        self._also = tuple(also)
         self.port = port
         self.name = name or host.name
         self._seen: list[Seen] = []
@@ -119,7 +122,7 @@ class WebServer:
         """Open the ports and answer; nothing happens when it is running already."""
         if self._running:
             return
-        for address in (self.address, self.address6):
+        for address in (self.address, self.address6, *self._also):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             with self.host.entered():
                 listening = socket.create_server((address, self.port), family=family, backlog=128)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Ways to the backends that need real segments: answers that do not come back through the appliance."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+
+import pytest
+
+from lab.appliance import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6, Appliance, demo_farm
+from lab.laboratory import Laboratory
+from lab.namespaces import BACKENDS, CLIENTS
+from lab.web import WebServer
+
+
+@pytest.fixture(scope="module")
+def direct_servers(whole_lab: Laboratory) -> Iterator[Mapping[str, WebServer]]:
+    """Servers that hold the virtual addresses, each with a leg of its own where the clients are."""
+    addresses = (VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6)
+    with ExitStack() as stack:
+        servers = {}
+        for name, number in (("dsr1", 21), ("dsr2", 22)):
+            host = whole_lab.network.host(name, {BACKENDS: number, CLIENTS: number})
+            host.hold(*addresses)
+            servers[name] = stack.enter_context(WebServer(host, also=addresses))
+        yield servers
+
+
+def test_answers_of_a_direct_farm_go_past_the_appliance(
+    lab: Laboratory, claimed: Appliance, direct_servers: Mapping[str, WebServer]
+) -> None:
+    backends = {name: {"address": server.address} for name, server in direct_servers.items()}
+    backends |= {f"{name}-six": {"address": server.address6} for name, server in direct_servers.items()}
+    farm = demo_farm({}, addresses=[VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6], protocols=["tcp", "udp"], forwarding="direct")
+    claimed.put_farm("shop", farm | {"backends": backends})
+    claimed.wait_healthy("shop", *backends)
+
+    for address in (VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6):
+        answers = lab.client.turns(10, address)
+        assert answers == answers[:2] * 5
+        assert sorted(answers[:2]) == sorted(direct_servers)
+        asked = [lab.client.ask(address) for _ in range(4)]
+        assert asked == asked[:2] * 2
+        assert sorted(asked[:2]) == sorted(direct_servers)
+
+    counted = claimed.farm_now("shop")["backends"]
+    assert all(counted[name]["bytes_in"] > 0 for name in backends)
+    assert all(counted[name]["bytes_out"] == 0 for name in backends)
+    assert lab.client.address in {seen.client for seen in direct_servers["dsr1"].seen}
