@@ -121,7 +121,7 @@ class FarmForm(ReasonForm):
         """Whether a section is to be seen: it says something of its own, has a fault, or counts."""
         if section == "hash" and self.scheduler.data == "source-hash":
             return True
-        if section == "flows" and self.forwarding.data == "direct":
+        if section == "flows" and self.forwarding.data in ("stateless", "direct"):
             return True
         return any(_tells(self[name]) for name in SECTIONS[section])
 

@@ -5,6 +5,7 @@ _PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "all": "All protocols"
 _OPTIONS = {
     "dnat": "Destination NAT",
     "snat": "Source NAT",
+    "stateless": "Stateless NAT",
     "direct": "Direct (layer 2)",
     "round-robin": "Round robin",
     "weighted": "Weighted",

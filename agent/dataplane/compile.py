@@ -16,7 +16,7 @@ from agent.dataplane.assignment import (
     sides,
     sorry_name,
 )
-from agent.dataplane.ingress import FARM, course, entrances, picking
+from agent.dataplane.ingress import FARM, answer, course, entrances, leaves, picking
 from agent.dataplane.limits import Limits
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
@@ -155,7 +155,7 @@ def compile_side(
         # Nobody is left: what comes for such a farm is refused by the other table, also where it came by this one.
         elements["pickers"] = {str(numbers.mark): (WHEN_DOWN[farm.when_down], str(side))}
     elif farm.at_ingress:
-        elements |= forwarded.balanced(side, numbers.mark, numbers.picker, [marks[who] for who in sequence])
+        elements |= forwarded.balanced(side, farm, numbers.mark, numbers.picker, [marks[who] for who in sequence])
     else:
         elements |= _balanced(side, farm, weights, numbers, sequence)
     if farm.at_ingress:
@@ -260,6 +260,7 @@ def chains_of(
     """The chains that these want and that are not of the skeleton. `links`: index and name of each."""
     found: set[Chain] = {*quality.chains_of(whole.farm for whole in wholes.values())}
     families: set[Family] = set()
+    rewritten: set[Family] = set()
     for side, part in parts.items():
         ingress = part.farm.at_ingress
         picker = part.numbers.picker if part.weights else None
@@ -269,6 +270,7 @@ def chains_of(
             found.add(picker)
         if ingress:
             families.add(side.family)
+            rewritten.update({side.family} if part.farm.forwarding == "stateless" else ())
             found.update(forwarded.lives_of(part.farm, side.family))
         elif part.farm.persistence != "none" and (part.weights or part.farm.persistence_size is not None):
             # Clients in a map of the farm's own outlive a time without backends, as those in the shared ones do.
@@ -278,7 +280,9 @@ def chains_of(
             found.update(filter(None, [Limits.of(part.farm, side.family)]))
     for family in families:
         found.update(course(family))
-    return frozenset(found).union(entrances(links, families) if families else ())
+    found.update(answer(family) for family in rewritten)
+    gates = [*(entrances(links, families) if families else ()), *(leaves(links, rewritten) if rewritten else ())]
+    return frozenset(found).union(gates)
 
 
 def _common(

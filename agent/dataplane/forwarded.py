@@ -3,12 +3,13 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import product
 
 from agent.dataplane.assignment import LAST_MARK, BackendKey, Side, SideNumbers
-from agent.dataplane.ingress import DATAGRAMS, FARM, life
+from agent.dataplane.ingress import DATAGRAMS, FARM, REWRITTEN, life
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import Element, Elements, Reach
-from agent.dataplane.tables import IngressChain
+from agent.dataplane.tables import ANSWER, IngressChain
 from agent.model import Family, Farm
 from agent.model.types import Address
 
@@ -30,10 +31,16 @@ def reach_of(farm: Farm, keys: Iterable[BackendKey], near: Networks, own: Collec
 
 def marks_of(farm: Farm, mark: int) -> list[int]:
     """The marks that a backend's flows have in packets: UDP's are told from the others, since they end otherwise."""
+    mark |= _way(farm)
     kinds = [
         kind for kind, has in ((0, {"tcp", "sctp"} & {*farm.protocols}), (DATAGRAMS, "udp" in farm.protocols)) if has
     ]
     return [mark | kind for kind in kinds]
+
+
+def _way(farm: Farm) -> int:
+    """The bit of its backends' marks by which they are rewritten."""
+    return REWRITTEN if farm.forwarding == "stateless" else 0
 
 
 def backend_of(mark: int) -> int:
@@ -46,12 +53,12 @@ def lives_of(farm: Farm, family: Family) -> list[IngressChain]:
     return [life(family, _timeout(farm, mark)) for mark in marks_of(farm, 0)]
 
 
-def balanced(side: Side, mark: int, picker: Picker | HashPicker, sequence: Iterable[int]) -> Elements:
+def balanced(side: Side, farm: Farm, mark: int, picker: Picker | HashPicker, sequence: Iterable[int]) -> Elements:
     """What leads from the farm to its backends, whose marks are in `sequence` by bucket."""
-    farm = str(mark | FARM)
+    key, way = str(mark | FARM), _way(farm)
     return {
-        "in_pickers": {farm: (f"jump {picker.name}", str(side))},
-        f"in_{picker.buckets}": {f"{farm} . {number}": (str(who), "") for number, who in enumerate(sequence)},
+        "in_pickers": {key: (f"jump {picker.name}", str(side))},
+        f"in_{picker.buckets}": {f"{key} . {number}": (str(who | way), "") for number, who in enumerate(sequence)},
     }
 
 
@@ -64,15 +71,29 @@ def hops(
     """
     elements: dict[str, dict[str, Element]] = {}
     family = side.family
-    for (backend, address, _port), number in numbers.backends.items():
+    for (backend, address, port), number in numbers.backends.items():
         for mark in marks_of(farm, number):
             key = str(mark)
             elements.setdefault(f"hops{family}", {})[key] = (address, f"{side.farm}/{backend}")
             elements.setdefault("begun", {})[key] = ("", "")
             elements.setdefault("lives", {})[key] = (f"jump {life(family, _timeout(farm, mark)).name}", "")
             stays = backend not in gone or (not gone[backend] and not mark & DATAGRAMS)
+            if mark & REWRITTEN and port is not None:
+                elements.setdefault("target_ports", {})[key] = (str(port), "")
             if stays and backend in reach.exits:
-                elements.setdefault("exits", {})[key] = (str(reach.exits[backend]), "")
+                link = (str(reach.exits[backend]), "")
+                elements.setdefault("ways" if mark & REWRITTEN else "exits", {})[key] = link
+                if mark & REWRITTEN:
+                    elements.setdefault(f"targets{family}", {})[key] = (address, "")
+        if farm.forwarding == "stateless":
+            answers = str(number | ANSWER)
+            virtual = next(each for each in farm.addresses if each.version == family)
+            elements.setdefault(f"origins{family}", {})[answers] = (str(virtual), "")
+            if port is not None:
+                elements.setdefault("origin_ports", {})[answers] = (str(farm.ports[0].first), "")
+            replies = elements.setdefault(f"replies{family}", {})
+            for protocol, asked in product(farm.protocols, farm.ports):
+                replies[f"{address} . {protocol} . {port or asked.first}"] = (answers, "")
     return elements
 
 

@@ -11,13 +11,15 @@ from functools import lru_cache
 
 from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import HashPicker, Picker
-from agent.dataplane.tables import IngressChain
+from agent.dataplane.tables import ANSWER_MARK, IngressChain
 from agent.model import Family
 
 FARM = 0x4000000
 """The bit of a packet's mark that tells a farm's mark from a backend's, as long as no backend is chosen."""
 DATAGRAMS = 0x1000000
 """The bit of a backend's mark for its UDP flows: when it fails they leave it, where TCP connections may stay."""
+REWRITTEN = 0x2000000
+"""The bit of a backend's mark where address and port are rewritten on the way to it."""
 
 FLOWS_SIZE = 1 << 20
 """Flows of an IP family: a new one beyond is dropped, since nothing would hold its packets together."""
@@ -28,6 +30,8 @@ OPENING = 30
 CLOSING = 120
 """Seconds that a TCP connection is known after its client has said that it ends."""
 
+_PROTOCOLS = ("tcp", "udp", "sctp")
+_ETHERTYPES: dict[Family, str] = {4: "ip", 6: "ip6"}
 FAMILIES: tuple[Family, ...] = (4, 6)
 
 _FLOWS = f"size {FLOWS_SIZE}; flags dynamic,timeout;"
@@ -48,6 +52,15 @@ _SETS = f"""\
 	map exits {{ typeof meta mark : meta oif; comment "backend that gets packets -> link"; }}
 	map lives {{ typeof meta mark : verdict; comment "backend -> how long its flows are known"; }}
 	set begun {{ typeof meta mark; counter; comment "new flows of each backend"; }}
+	map targets4 {{ typeof meta mark : ip daddr; comment "backend that gets rewritten packets -> address"; }}
+	map targets6 {{ typeof meta mark : ip6 daddr; comment "backend that gets rewritten packets -> address"; }}
+	map target_ports {{ typeof meta mark : th dport; comment "the same, to a port of its own"; }}
+	map ways {{ typeof meta mark : meta oif; comment "the same -> link"; }}
+	map replies4 {{ typeof ip saddr . meta l4proto . th sport : meta mark; comment "answers of a backend"; }}
+	map replies6 {{ typeof ip6 saddr . meta l4proto . th sport : meta mark; comment "answers of a backend"; }}
+	map origins4 {{ typeof meta mark : ip saddr; counter; comment "answers of a backend -> virtual address"; }}
+	map origins6 {{ typeof meta mark : ip6 saddr; counter; comment "answers of a backend -> virtual address"; }}
+	map origin_ports {{ typeof meta mark : th sport; comment "the same, from another port"; }}
 	map flows4 {{ typeof {_KEYS[4]} : meta mark; {_FLOWS} comment "flow -> backend"; }}
 	map flows6 {{ typeof {_KEYS[6]} : meta mark; {_FLOWS} comment "flow -> backend"; }}
 	map fresh4 {{ typeof {_KEYS[4]} : meta mark; {_FLOWS} comment "the same, for some seconds"; }}
@@ -64,22 +77,34 @@ def course(family: Family) -> tuple[IngressChain, ...]:
     # The exit is looked up first: a packet without one is not counted.
     forward = f"fwd {address} to meta mark map {hops} device meta mark map @exits"
     service = f"{address} daddr . meta l4proto . th dport"
+    reply = f"{address} saddr . meta l4proto . th sport map @replies{family}"
+    # Without a target the packet is not rewritten, and its flow is lost as it would be without an exit.
+    rewrite = f"{address} daddr set meta mark map @targets{family} goto port{family}"
+    rewritten = f"meta mark and {REWRITTEN:#x} != 0"
     forget = (f"delete {fresh} {{ {key} : meta mark }}", f"delete {flows} {{ {key} : meta mark }}")
 
     def chain(name: str, *rules: str, to: tuple[IngressChain, ...] = ()) -> IngressChain:
         return IngressChain(f"{name}{family}", rules, leads_to=to)
 
+    port = chain(
+        "port",
+        *(f"{protocol} dport set meta mark map @target_ports" for protocol in _PROTOCOLS),
+        f"fwd {address} to meta mark map {hops} device meta mark map @ways",
+    )
     pick = chain(
         "pick",
         "meta mark vmap @in_pickers",
         f"meta l4proto udp meta mark set meta mark or {DATAGRAMS:#x}",
+        f"{rewritten} meta mark @begun add {flows} {{ {key} timeout {OPENING}s : meta mark }} {rewrite}",
         f"meta mark @begun add {flows} {{ {key} timeout {OPENING}s : meta mark }} {forward}",
         "counter name stranded drop",
+        to=(port,),
     )
     start = chain(
         "open",
         f"meta mark set {service} map @in_services{family} goto {pick.name}",
         f"meta mark set {service} map @in_ranges{family} goto {pick.name}",
+        f"meta mark set {reply} notrack",
         to=(pick,),
     )
     lost = chain("lost", *forget, "meta mark set 0", f"goto {start.name}", to=(start,))
@@ -88,28 +113,44 @@ def course(family: Family) -> tuple[IngressChain, ...]:
         f"add {fresh} {{ {key} timeout {FRESH}s : meta mark }}",
         "meta mark vmap @lives",
         forward,
+        f"{rewritten} {rewrite}",
         f"goto {lost.name}",
         to=(lost,),
     )
-    reset = chain("reset", *forget, forward)
+    reset = chain("reset", *forget, forward, f"{rewritten} {rewrite}", to=(port,))
     ended = chain(
         "ended",
         f"tcp flags & rst != 0 goto {reset.name}",
         f"update {flows} {{ {key} timeout {CLOSING}s : meta mark }}",
         forward,
+        f"{rewritten} {rewrite}",
         f"goto {lost.name}",
         to=(reset, lost),
     )
-    ending = chain("ending", f"meta mark set {key} map {flows} goto {ended.name}", to=(ended,))
+    ending = chain(
+        "ending",
+        f"meta mark set {key} map {flows} goto {ended.name}",
+        f"meta mark set {reply} notrack",
+        to=(ended,),
+    )
     arrive = chain(
         "arrive",
         f"tcp flags & (fin | rst) != 0 goto {ending.name}",
         f"meta mark set {key} map {fresh} {forward}",
+        f"{rewritten} {rewrite}",
         f"meta mark set {key} map {flows} goto {known.name}",
         f"goto {start.name}",
         to=(ending, known, start),
     )
-    return arrive, ending, ended, reset, known, lost, start, pick
+    return arrive, ending, ended, reset, known, lost, start, pick, port
+
+
+@lru_cache(maxsize=2)
+def answer(family: Family) -> IngressChain:
+    """The chain that gives a backend's answers the virtual address and its port as they leave."""
+    address = "ip" if family == 4 else "ip6"
+    ports = (f"{protocol} sport set meta mark map @origin_ports" for protocol in _PROTOCOLS)
+    return IngressChain(f"answer{family}", (f"{address} saddr set meta mark map @origins{family}", *ports))
 
 
 def body() -> str:
@@ -119,12 +160,13 @@ def body() -> str:
 
 def version() -> str:
     """What changes with any permanent part or chain of these."""
-    return body() + "".join(chain.body for family in FAMILIES for chain in (*course(family), life(family, 0)))
+    made = (chain for family in FAMILIES for chain in (*course(family), answer(family), life(family, 0)))
+    return body() + "".join(chain.body for chain in made)
 
 
 def rank_of(name: str) -> int:
     """How far a chain that was found is from the last that a packet meets."""
-    if name.startswith("link"):
+    if name.startswith(("link", "leave")):
         return max(chain.rank for chain in course(4)) + 1
     return next((chain.rank for family in FAMILIES for chain in course(family) if chain.name == name), 0)
 
@@ -145,11 +187,21 @@ def life(family: Family, timeout: int) -> IngressChain:
 
 def entrances(links: Iterable[tuple[int, str]], families: Collection[Family]) -> list[IngressChain]:
     """The base chain of each link (index, name), by which packets of these families come in."""
-    ways = [course(family)[0] for family in sorted(families)]
-    protocols = {4: "ip", 6: "ip6"}
-    rules = tuple(f"meta protocol {protocols[family]} goto {course(family)[0].name}" for family in sorted(families))
-    suffix = "".join(map(str, sorted(families)))
-    hook = 'type filter hook ingress device "{}" priority -100; policy accept'
-    return [
-        IngressChain(f"link{suffix}_{index}", rules, hook.format(name), leads_to=tuple(ways)) for index, name in links
-    ]
+    ways = {family: course(family)[0] for family in sorted(families)}
+    rules = tuple(f"meta protocol {_ETHERTYPES[family]} goto {way.name}" for family, way in ways.items())
+    return _gates("link", "ingress", links, rules, tuple(ways.values()))
+
+
+def leaves(links: Iterable[tuple[int, str]], families: Collection[Family]) -> list[IngressChain]:
+    """The base chain of each link, by which rewritten answers of these families leave."""
+    ways = {family: answer(family) for family in sorted(families)}
+    rules = tuple(f"{ANSWER_MARK} meta protocol {_ETHERTYPES[family]} goto {way.name}" for family, way in ways.items())
+    return _gates("leave", "egress", links, rules, tuple(ways.values()))
+
+
+def _gates(
+    name: str, hook: str, links: Iterable[tuple[int, str]], rules: tuple[str, ...], ways: tuple[IngressChain, ...]
+) -> list[IngressChain]:
+    kind = name + "".join(way.name[-1] for way in ways)
+    said = f'type filter hook {hook} device "{{}}" priority -100; policy accept'
+    return [IngressChain(f"{kind}_{index}", rules, said.format(link), leads_to=ways) for index, link in links]

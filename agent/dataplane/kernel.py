@@ -131,12 +131,14 @@ class Kernel:
                     counted[1:3] = packets, octets
                 else:
                     counted[3:5] = packets, octets
-        for set_name in (*HOPS, "begun"):
+        for set_name in (*HOPS, "begun", "origins4", "origins6"):
             keys = [key for part in parts for key in part.elements.get(set_name, ())]
             for key, packets, octets in elements.counters(set_name, keys) if keys else ():
                 counted = figures.get(backend_of(_MARK.unpack_from(key)[0]), nowhere)
                 if set_name == "begun":
                     counted[0] += packets
+                elif set_name not in HOPS:
+                    counted[3:5] = packets, octets
                 else:
                     counted[1] += packets
                     counted[2] += octets

@@ -237,5 +237,14 @@ SETS = {
     "ceilings": Layout((NUMBER, DIRECTION), "ceiling"),
     "classes": Layout((NUMBER,), (CLASS,)),
     "markings": Layout((NUMBER, DIRECTION), "verdict"),
+    "targets4": Layout((NUMBER,), (IPV4,)),
+    "targets6": Layout((NUMBER,), (IPV6,)),
+    "target_ports": Layout((NUMBER,), (PORT,)),
+    "ways": Layout((NUMBER,), (NUMBER,)),
+    "replies4": Layout((IPV4, PROTOCOL, PORT), (NUMBER,)),
+    "replies6": Layout((IPV6, PROTOCOL, PORT), (NUMBER,)),
+    "origins4": Layout((NUMBER,), (IPV4,)),
+    "origins6": Layout((NUMBER,), (IPV6,)),
+    "origin_ports": Layout((NUMBER,), (PORT,)),
 }
 """Every set that has elements of ours."""

@@ -69,6 +69,7 @@ def assignment(elements: Elements) -> Assignment | None:
                 farm, _, backend = comment.partition("/")
                 address, _, port = value.partition(" . ")
                 mark = backend_of(int(key))
+                port = port or elements.get("target_ports", {}).get(key, ("",))[0]
                 backends[Side(farm, family)][backend, address, int(port) if port else None] = mark
         sides = {
             side: SideNumbers(mark, picker_of(verdict.split()[1]), backends[side])

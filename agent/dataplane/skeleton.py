@@ -10,7 +10,7 @@ from agent.dataplane import ingress
 from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import chains
 from agent.dataplane.quality import GRADE, QUALITY
-from agent.dataplane.tables import INGRESS, INGRESS_SETS, TABLE
+from agent.dataplane.tables import ANSWER_MARK, INGRESS, INGRESS_SETS, TABLE
 from agent.model import MANAGEMENT_PORT
 
 STICKY_SIZE = 1 << 20
@@ -118,6 +118,7 @@ _RULES = f"""\
 		type filter hook forward priority filter; policy drop;
 		ct mark . ct direction @traffic accept
 		ct status dnat accept
+		{ANSWER_MARK} accept
 	}}
 	chain input {{
 		type filter hook input priority filter; policy accept;

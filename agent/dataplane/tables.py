@@ -11,6 +11,7 @@ INGRESS = "netdev sluice"
 INGRESS_SETS = (
     "in_numbers", "in_services4", "in_services6", "in_ranges4", "in_ranges6", "in_pickers", "in_buckets", "in_shared",
     "hops4", "hops6", "exits", "lives", "begun",
+    "targets4", "targets6", "target_ports", "ways", "replies4", "replies6", "origins4", "origins6", "origin_ports",
 )  # fmt: skip
 """The sets of `table netdev sluice` that have elements of ours; those of `flows` and `fresh` are the packets'."""
 FLOWS = ("flows4", "flows6")
@@ -18,6 +19,10 @@ FLOWS = ("flows4", "flows6")
 
 INGRESS_CHAINS = "in_chains"
 """The chains of `table netdev sluice`, where elements are told by set; all of them come and go."""
+
+ANSWER = 0x8000000
+"""The bit of a packet's mark that tells a backend's answer, which is to be rewritten, from all else."""
+ANSWER_MARK = f"meta mark and {ANSWER:#x} != 0"
 
 _HOME = dict.fromkeys((*INGRESS_SETS, *FLOWS, "fresh4", "fresh6", INGRESS_CHAINS), INGRESS)
 

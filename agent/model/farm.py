@@ -11,7 +11,7 @@ from agent.model.types import BitRate, Dscp, HostAddress, Name, NetworkAddress, 
 
 Protocol = Literal["tcp", "udp", "sctp", "all"]
 Family = Literal[4, 6]
-Forwarding = Literal["dnat", "snat", "direct"]
+Forwarding = Literal["dnat", "snat", "stateless", "direct"]
 Scheduler = Literal["round-robin", "weighted", "source-hash", "priority"]
 Persistence = Literal["none", "address", "address-port"]
 BackendState = Literal["enabled", "drain", "disabled"]
@@ -140,6 +140,7 @@ class Farm(Part):
         title="Forwarding",
         description="`dnat`: backends see the client's address (the appliance's, where the client is in their own "
         "network) and answer through the appliance. `snat`: backends see the appliance's address. "
+        "`stateless`: as `dnat`, without connection tracking: faster, and with less of what else a farm can have. "
         "`direct`: backends get packets as they come and answer clients themselves; each has the virtual addresses, "
         "too.",
     )
@@ -148,8 +149,8 @@ class Farm(Part):
         ge=60,
         le=604_800,
         title="Flow timeout",
-        description="With `direct`: a TCP connection or SCTP association without a packet of its client for so long is "
-        "forgotten, and balanced anew.",
+        description="With `stateless` and `direct`: a TCP connection or SCTP association without a packet of its "
+        "client for so long is forgotten, and balanced anew.",
         json_schema_extra={"unit": "s"},
     )
     flow_timeout_udp: int = Field(
@@ -371,7 +372,7 @@ class Farm(Part):
     @property
     def at_ingress(self) -> bool:
         """Whether its packets are forwarded as they come in, past connection tracking."""
-        return self.forwarding == "direct"
+        return self.forwarding in ("stateless", "direct")
 
     @property
     def keeps_ports(self) -> bool:

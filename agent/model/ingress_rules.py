@@ -2,6 +2,7 @@
 """Rules for farms whose packets are forwarded at ingress: what such a farm cannot do is refused by name."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 
 from agent.model.document import Configuration
 from agent.model.farm import Backend, Farm, SorryServer
@@ -119,4 +120,69 @@ def _twice(name: str, farm: Farm) -> Iterator[Fault]:
             )
 
 
-_RULES = (_whole, _persistence, _limits, _quality, _ports, _twice)
+def _rewritten(name: str, farm: Farm) -> Iterator[Fault]:
+    """What would leave it open which address and port an answer is to come from."""
+    if farm.forwarding != "stateless":
+        return
+    for index, address in enumerate(farm.addresses):
+        if address.version in [earlier.version for earlier in farm.addresses[:index]]:
+            yield Fault(
+                pointer("farms", name, "addresses", index),
+                "is a second one of its IP family, and with `stateless` answers come from one; make it a farm with "
+                "backends or ports of its own, or use `dnat`",
+            )
+    for index, ports in enumerate(farm.ports):
+        if not ports.single:
+            yield Fault(
+                pointer("farms", name, "ports", index),
+                f"{ports} is a range, which is not possible with `stateless`; name single ports, or use `dnat`",
+            )
+    for where, server in _servers(name, farm):
+        if server.port is not None and len(farm.ports) > 1:
+            yield Fault(
+                f"{where}/port",
+                "is not possible with `stateless` and several ports: answers would not tell which was asked for; leave "
+                "it out, make a farm of each port, or use `dnat`",
+            )
+
+
+def answers(config: Configuration) -> Iterator[Fault]:
+    """A fault for each server of a `stateless` farm whose answers may be those of another farm's server, too."""
+    enabled = {name: farm for name, farm in config.farms.items() if farm.enabled}
+    known: dict[tuple[Address, str, int], str] = {}
+    for name, farm in enabled.items():
+        if farm.forwarding == "stateless":
+            for where, server in _servers(name, farm):
+                found = {known.setdefault(key, name) for key in _asked(farm, server)} - {name}
+                if found:
+                    yield _ambiguous(where, server, min(found))
+    addresses = {address for address, _, _ in known}
+    others = {name: farm for name, farm in enabled.items() if addresses and not farm.at_ingress}
+    for name, farm in others.items():
+        for where, server in _servers(name, farm):
+            if server.address in addresses:
+                told = next((other for key, other in known.items() if _asks(farm, server, *key)), None)
+                if told:
+                    yield _ambiguous(where, server, told)
+
+
+def _asked(farm: Farm, server: Backend | SorryServer) -> Iterator[tuple[Address, str, int]]:
+    for protocol, ports in product(farm.protocols, farm.ports):
+        yield server.address, protocol, server.port or ports.first
+
+
+def _asks(farm: Farm, server: Backend | SorryServer, address: Address, protocol: str, port: int) -> bool:
+    if server.address != address or not {protocol, "all"} & {*farm.protocols}:
+        return False
+    return server.port == port if server.port is not None else any(port in ports for ports in farm.ports)
+
+
+def _ambiguous(where: str, server: Backend | SorryServer, other: str) -> Fault:
+    return Fault(
+        f"{where}/address",
+        f"{server.address} is asked at the same port for farm {other}, which is `stateless`: its answers would be "
+        "taken for that farm's; use another port or address, or another forwarding there",
+    )
+
+
+_RULES = (_whole, _persistence, _limits, _quality, _ports, _twice, _rewritten)

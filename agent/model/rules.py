@@ -36,6 +36,7 @@ def faults(config: Configuration) -> Iterator[Fault]:
     for rule in _RULES:
         yield from rule(config)
     yield from network_rules.faults(config)
+    yield from ingress_rules.answers(config)
     for name, farm in config.farms.items():
         yield from farm_rules.faults(name, farm)
         yield from ingress_rules.faults(name, farm)

@@ -36,7 +36,7 @@ def held(listing: dict[str, Any], links: Mapping[str, int] | None = None) -> Ite
             raw, value = (item[0], item[1]) if is_map else (item, None)
             details = raw["elem"] if isinstance(raw, dict) and "elem" in raw else {"val": raw}
             counter = details.get("counter") or {}
-            if content.get("name") == "exits":
+            if content.get("name") in ("exits", "ways"):
                 value = (links or {}).get(value, value)
             element = (_word(value) if is_map else _ceiling(details.get("limit")), str(details.get("comment", "")))
             key = _key(details["val"], content, links or {})

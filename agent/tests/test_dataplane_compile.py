@@ -31,7 +31,7 @@ WEB = {
 SIX = {"addresses": ["fd00::1"], "ports": [80], "forwarding": "snat", "backends": {"a": {"address": "fd00::11"}}}
 
 
-NEAR = [("eth0", 2, ip_network("10.30.0.0/24")), ("eth1", 3, ip_network("fd00:30::/64"))]
+NEAR = [("eth0", 2, ip_network("10.30.0.0/16")), ("eth1", 3, ip_network("fd00:30::/64"))]
 
 
 def compiled(farms, weights=None, own=(), previous=None, roles=None, near=()):
@@ -394,7 +394,7 @@ FARM = st.fixed_dictionaries(
     {
         "ports": st.sampled_from([[1], [2, 3], ["1-4"], [9, "5-8"], ["all"], [1, "3-4", "6-9"]]),
         "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp", "sctp"]]),
-        "forwarding": st.sampled_from(["dnat", "snat", "direct"]),
+        "forwarding": st.sampled_from(["dnat", "snat", "direct", "stateless"]),
         "scheduler": st.sampled_from(["round-robin", "weighted", "source-hash"]),
         "hash_prefix4": st.sampled_from([24, 32]),
         "persistence": st.sampled_from(["none", "none", "address", "address-port"]),
@@ -424,6 +424,22 @@ DOCUMENTS = st.lists(
 )
 
 
+def _fit(settings, backends, host):
+    """Leave out what the farm's forwarding cannot do."""
+    forwarding = settings.get("forwarding")
+    if forwarding not in ("direct", "stateless"):
+        return
+    settings |= {"persistence": "none", "sorry_servers": [], "limit_rate": None, "limit_connections": None}
+    for name in backends:
+        if forwarding == "direct":
+            backends[name] = backends[name] | {"port": None}
+        elif name != "six":
+            # Its answers must not be those of another farm's backends.
+            backends[name] = backends[name] | {"address": f"10.30.{host}.{name[1]}"}
+    if forwarding == "stateless":
+        settings["ports"] = [host]
+
+
 @settings(deadline=None)
 @given(DOCUMENTS)
 def test_any_sequence_of_changes_leads_to_the_last_document(documents):
@@ -440,14 +456,7 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
                 if host == 3 and backends:
                     backends["six"] = {"address": "fd00:30::1"}
                     addresses.append("fd00:20::3")
-                if settings.get("forwarding") == "direct":
-                    settings |= {
-                        "persistence": "none",
-                        "sorry_servers": [],
-                        "limit_rate": None,
-                        "limit_connections": None,
-                    }
-                    backends = {b: v | {"port": None} for b, v in backends.items()}
+                _fit(settings, backends, host)
                 content[name] = {**settings, "addresses": addresses, "backends": backends}
         ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous, near=NEAR[: 1 + len(farms) % 2])
         found = {name: held for name, held in holds.items() if name not in (METERS, MAPS)}  # told by the chains
@@ -472,6 +481,7 @@ def test_other_weights_make_what_a_compilation_makes(changes):
     backends = {name: {"address": f"10.30.0.{name[1]}"} for name in ("b1", "b2", "b3")}
     farms = {name: {**WEB, "addresses": [f"10.20.1.{n}"], "backends": backends} for n, name in enumerate("abc", 1)}
     farms["b"]["forwarding"] = "direct"
+    farms["c"] |= {"forwarding": "stateless", "backends": {b: {"address": f"10.30.9.{b[1]}"} for b in backends}}
     weights = {name: dict.fromkeys(backends, 1) for name in farms}
     ruleset = compiled(farms, weights, near=NEAR)
     for change in changes:

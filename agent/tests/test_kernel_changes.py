@@ -215,11 +215,11 @@ def test_random_changes_leave_the_kernel_equal_to_a_fresh_load(box):
                 numbers = dice.sample([1, 2, 3, 4], dice.randint(0, 4))
                 settings = {
                     "enabled": dice.random() < 0.8,
-                    "forwarding": dice.choice(["dnat", "snat", "direct"]),
+                    "forwarding": dice.choice(["dnat", "snat", "direct", "stateless"]),
                     "protocols": dice.choice([["tcp"], ["udp"], ["tcp", "udp"]]),
                 }
                 farms[name] = farm(*numbers, ports=(port, port + dice.choice([100, 200])), **settings)
-                if numbers and settings["forwarding"] != "direct" and dice.random() < 0.5:
+                if numbers and settings["forwarding"] in ("dnat", "snat") and dice.random() < 0.5:
                     farms[name]["backends"][f"b{numbers[0]}"]["port"] = dice.choice([8080, 8081])
                 weights[name] = {f"b{number}": dice.randint(0, 4) for number in numbers}
         box.apply(farms, weights)

@@ -99,3 +99,57 @@ def test_a_links_own_address_cannot_be_balanced_so():
     config = validate({"farms": {"web": FARM}})
     assert [fault.pointer for fault in taken(config, [ip_address("192.0.2.10")])] == ["/farms/web/addresses/0"]
     assert not list(taken(config, [ip_address("192.0.2.11")]))
+
+
+def stateless(*, others=None, **settings):
+    content = {"farms": {"web": FARM | {"forwarding": "stateless"} | settings} | (others or {})}
+    try:
+        validate(content)
+    except Invalid as invalid:
+        return {fault.pointer: fault.message for fault in invalid.faults}
+    return {}
+
+
+def test_a_stateless_farm_may_have_other_ports_and_several():
+    assert not stateless(backends={"a": {"address": "192.0.2.21", "port": 8080}})
+    assert not stateless(ports=[80, 81], protocols=["tcp", "udp", "sctp"])
+    both = {
+        "addresses": ["192.0.2.10", "2001:db8::10"],
+        "backends": FARM["backends"] | {"c": {"address": "2001:db8::1"}},
+    }
+    assert not stateless(**both)
+    assert not stateless(
+        backends={"a": {"address": "192.0.2.21", "port": 1}, "b": {"address": "192.0.2.21", "port": 2}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "place", "words"),
+    [
+        ({"addresses": ["192.0.2.10", "192.0.2.11"]}, "/addresses/1", "answers come from one"),
+        ({"ports": [80, "8000-8099"]}, "/ports/1", "8000-8099 is a range"),
+        ({"ports": [80, 81], "backends": {"a": {"address": "192.0.2.21", "port": 80}}}, "/backends/a/port", "several"),
+        ({"protocols": ["all"], "ports": ["all"]}, "/protocols", "cannot be `all` with `stateless`"),
+        ({"persistence": "address-port"}, "/persistence", "is not possible with `stateless`"),
+    ],
+)
+def test_what_leaves_open_where_answers_come_from_is_refused_by_name(settings, place, words):
+    found = stateless(**settings)
+    assert words in found[f"/farms/web{place}"]
+
+
+@pytest.mark.parametrize("forwarding", ["stateless", "dnat", "snat"])
+def test_a_server_whose_answers_could_be_another_farms_is_refused(forwarding):
+    server = {"x": {"address": "192.0.2.21"}}
+    other = FARM | {"addresses": ["192.0.2.11"], "forwarding": forwarding, "backends": server}
+    found = stateless(others={"shop": other})
+    assert list(found) == ["/farms/shop/backends/x/address"]
+    assert "its answers would be taken for that farm's" in next(iter(found.values()))
+    assert not stateless(others={"shop": other | {"enabled": False}})
+    assert not stateless(others={"shop": other | {"ports": [81]}})
+    assert not stateless(others={"shop": other | {"protocols": ["udp"], "checks": []}})
+    assert not stateless(others={"shop": other | {"backends": {"x": {"address": "192.0.2.21", "port": 81}}}})
+    if forwarding != "stateless":
+        whole = {"ports": ["all"], "protocols": ["all"]}
+        assert stateless(others={"shop": other | whole})
+        assert stateless(others={"shop": other | {"ports": ["1-100"]}})

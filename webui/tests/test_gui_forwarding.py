@@ -29,6 +29,16 @@ def test_a_direct_farm_is_made_and_its_page_says_how_backends_are_set_up(browser
     assert shared_agent.client().farm("straight").farm.flow_timeout == 600
 
 
+def test_a_stateless_farm_has_timeouts_and_needs_nothing_of_its_backends(browser, shared_agent):
+    farm = {"addresses": ["192.0.2.193"], "ports": [80], "forwarding": "stateless", "flow_timeout": 300}
+    shared_agent.client().put_farm("plainly", farm)
+    page = browser.open("/farms/plainly")
+    assert "300 s; UDP 120 s" in page.text
+    assert "Stateless NAT" in page.text
+    assert not page.all(id="backend-setup")
+    assert "open" in browser.open("/farms/plainly/edit").one(id="part-flows").attributes
+
+
 def test_other_farms_need_nothing_of_their_backends(browser, shared_agent):
     shared_agent.client().put_farm("usual", {"addresses": ["192.0.2.192"], "ports": [80]})
     assert not browser.open("/farms/usual").all(id="backend-setup")
