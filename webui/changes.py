@@ -44,7 +44,8 @@ def summary(changes: Sequence[Change]) -> str:
     return ", ".join(told) or "Nothing changed"
 
 
-_PARTS = {"farms": "Farm", "links": "Link", "system": "System"}
+_PARTS = {"farms": "Farm", "links": "Link", "system": "System", "network_lists": "Network list"}
+_MODELS = {"farms": "Farm", "links": "Link", "network_lists": "NetworkList"}
 _INNER = {"Farm": {"backends": "Backend"}}
 _NONE = "–"
 
@@ -90,10 +91,8 @@ def _name(path: list[str]) -> tuple[str, str]:
     match path:
         case ["farms", _, "backends", backend, *field]:
             return _subject(path), " · ".join([f"Backend {backend}", *(title("Backend", name) for name in field[:1])])
-        case ["farms", _, field, *_]:
-            return _subject(path), title("Farm", field)
-        case ["links", _, field, *_]:
-            return _subject(path), title("Link", field)
+        case [part, _, field, *_] if part in _MODELS:
+            return _subject(path), title(_MODELS[part], field)
         case ["system", field, *_]:
             return "System", title("System", field)
         case [part, _] if part in _PARTS:

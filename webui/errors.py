@@ -23,7 +23,7 @@ TITLES = {
 TEXTS = {
     404: "The page, farm or snapshot does not exist, or it was removed.",
     405: "Open the page from the navigation instead.",
-    413: "Forms larger than 256 kB are not read. Use the API for large documents.",
+    413: "Forms larger than 256 kB (network lists: 2 MB) are not read. Use the API for large documents.",
     500: "The fault is in the appliance's journal; traffic keeps flowing. If you were changing something, "
     "the snapshots tell whether it was taken.",
 }

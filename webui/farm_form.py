@@ -24,6 +24,7 @@ SECTIONS = {
     "limits": (
         "limit_rate", "limit_burst", "limit_connections", "limit_prefix4", "limit_prefix6", "limit_action",
     ),
+    "lists": ("allow", "deny"),
     "quality": ("rate_in", "rate_out", "dscp_in", "dscp_out", "traffic_class"),
     "more": ("minimum_active", "on_failure", "slow_start", "drain_timeout", "when_down", "sorry_servers"),
 }  # fmt: skip
@@ -91,6 +92,8 @@ class FarmForm(ReasonForm):
     slow_start = described(Number, "Farm", "slow_start")
     drain_timeout = described(Number, "Farm", "drain_timeout")
     when_down = described(Choice, "Farm", "when_down")
+    allow = described(Ticks, "Farm", "allow")
+    deny = described(Ticks, "Farm", "deny")
     rate_in = described(Rate, "Farm", "rate_in")
     rate_out = described(Rate, "Farm", "rate_out")
     dscp_in = described(Number, "Farm", "dscp_in")

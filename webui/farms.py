@@ -247,7 +247,11 @@ def _conflict(form: FarmForm, name: str | None, current: int) -> Answer:
 
 def _page(form: FarmForm, name: str | None, *, status: int = 200, **more: Any) -> tuple[str, int]:
     known = {"top": [], "focus": None, "meanwhile": None, "preview": None} | more
-    return render_template("farms/form.html", form=form, name=name, **known), status
+    try:
+        lists = sorted(agent().network_lists().lists)
+    except AgentDown:
+        lists = []  # what is chosen stands there all the same
+    return render_template("farms/form.html", form=form, name=name, lists=lists, **known), status
 
 
 def _remove(entries: Any, index: str) -> None:

@@ -19,7 +19,7 @@ DEFAULTS: Mapping[str, Any] = {
     "SESSION_COOKIE_HTTPONLY": True,
     "SESSION_COOKIE_SAMESITE": "Lax",
     "SESSION_COOKIE_PATH": "/",
-    # A farm of 256 backends is a form of 60 kB; nothing larger than this is read, nor let through by nginx.
+    # A farm of 256 backends is a form of 60 kB; nothing larger than this is read, nor let through by nginx, but lists.
     "MAX_CONTENT_LENGTH": 256 * 1024,
     "MAX_FORM_MEMORY_SIZE": 256 * 1024,
     "MAX_FORM_PARTS": 2000,

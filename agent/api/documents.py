@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from agent.api.call import Call, answer, shown
 from agent.api.changes import made
 from agent.api.problems import Refusal
 from agent.model import Configuration, Farm, validate
+from agent.model.answers import NetworkListInfo, NetworkLists
 from agent.snapshots import Conflict
 
 if TYPE_CHECKING:
@@ -23,6 +25,19 @@ ATTEMPTS = 5
 
 class Farms(RootModel[dict[str, Farm]]):
     """Farms by name."""
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """A part of the document whose entries have names and endpoints of their own."""
+
+    field: str
+    noun: str
+    path: str
+
+
+_FARMS = _Shelf("farms", "farm", "/farms")
+_LISTS = _Shelf("network_lists", "network list", "/network-lists")
 
 
 async def get_configuration(call: Call) -> web.Response:
@@ -54,40 +69,79 @@ async def list_farms(call: Call) -> web.Response:
 async def get_farm(call: Call) -> web.Response:
     """One farm."""
     config, number = _current(call)
-    return answer(_existing(config, call.request.match_info["name"]), tag=number)
+    return answer(_existing(config, _FARMS, call.request.match_info["name"]), tag=number)
 
 
 async def put_farm(call: Call) -> web.Response:
     """Create or replace a farm."""
-    name = call.request.match_info["name"]
-    content = await call.content()
-    existed = False
-
-    def change(farms: Mapping[str, Farm]) -> dict[str, Any]:
-        nonlocal existed
-        existed = name in farms
-        return {**farms, name: content}
-
-    snapshot = await _commit(call, change)
-    verb = "replace" if existed else "create"
-    return await made(call, snapshot, f"{verb} farm {name}", status=200 if existed else 201, location=f"/farms/{name}")
+    return await _put(call, _FARMS)
 
 
 async def delete_farm(call: Call) -> web.Response:
     """Remove a farm."""
+    return await _delete(call, _FARMS)
+
+
+async def list_lists(call: Call) -> web.Response:
+    """Every network list, without its networks."""
+    config, number = _current(call)
+    found = {
+        name: NetworkListInfo(
+            description=content.description,
+            networks=len(content.networks),
+            allowed_by=sorted(farm for farm, each in config.farms.items() if name in each.allow),
+            denied_by=sorted(farm for farm, each in config.farms.items() if name in each.deny),
+        )
+        for name, content in config.network_lists.items()
+    }
+    return answer(NetworkLists(found), tag=number)
+
+
+async def get_list(call: Call) -> web.Response:
+    """One network list."""
+    config, number = _current(call)
+    return answer(_existing(config, _LISTS, call.request.match_info["name"]), tag=number)
+
+
+async def put_list(call: Call) -> web.Response:
+    """Create or replace a network list."""
+    return await _put(call, _LISTS)
+
+
+async def delete_list(call: Call) -> web.Response:
+    """Remove a network list."""
+    return await _delete(call, _LISTS)
+
+
+async def _put(call: Call, shelf: _Shelf) -> web.Response:
+    name = call.request.match_info["name"]
+    content = await call.content()
+    existed = False
+
+    def change(entries: Mapping[str, Any]) -> dict[str, Any]:
+        nonlocal existed
+        existed = name in entries
+        return {**entries, name: content}
+
+    snapshot = await _commit(call, shelf, change)
+    words = f"{'replace' if existed else 'create'} {shelf.noun} {name}"
+    return await made(call, snapshot, words, status=200 if existed else 201, location=f"{shelf.path}/{name}")
+
+
+async def _delete(call: Call, shelf: _Shelf) -> web.Response:
     name = call.request.match_info["name"]
 
-    def change(farms: Mapping[str, Farm]) -> dict[str, Any]:
-        if name not in farms:
-            raise _no_farm(name)
-        return {key: farm for key, farm in farms.items() if key != name}
+    def change(entries: Mapping[str, Any]) -> dict[str, Any]:
+        if name not in entries:
+            raise _missing(shelf, name)
+        return {key: entry for key, entry in entries.items() if key != name}
 
-    snapshot = await _commit(call, change)
-    return await made(call, snapshot, f"delete farm {name}")
+    snapshot = await _commit(call, shelf, change)
+    return await made(call, snapshot, f"delete {shelf.noun} {name}")
 
 
-async def _commit(call: Call, change: Callable[[Mapping[str, Farm]], dict[str, Any]]) -> "Snapshot":
-    """Commit the document in force with its farms changed.
+async def _commit(call: Call, shelf: _Shelf, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> "Snapshot":
+    """Commit the document in force with its farms, or its lists, changed.
 
     With If-Match, only if that snapshot is in force. Without, whatever is in force is changed, and when somebody
     else's commit comes between, the change is made anew on top of it: no other farm's change is ever lost.
@@ -98,7 +152,7 @@ async def _commit(call: Call, change: Callable[[Mapping[str, Farm]], dict[str, A
         if wanted is not None and wanted != number:
             raise Conflict(number)
         content = {field: getattr(config, field) for field in type(config).model_fields}
-        content["farms"] = change(config.farms)
+        content[shelf.field] = change(content[shelf.field])
         changed = await asyncio.to_thread(validate, content)
         try:
             return await call.controller.commit(changed, author=call.author, comment=call.comment, parent=number)
@@ -113,12 +167,12 @@ def _current(call: Call) -> tuple[Configuration, int | None]:
     return call.controller.config, snapshot.number if snapshot is not None else None
 
 
-def _existing(config: Configuration, name: str) -> Farm:
-    farm = config.farms.get(name)
-    if farm is None:
-        raise _no_farm(name)
-    return farm
+def _existing(config: Configuration, shelf: _Shelf, name: str) -> Any:
+    found = getattr(config, shelf.field).get(name)
+    if found is None:
+        raise _missing(shelf, name)
+    return found
 
 
-def _no_farm(name: str) -> Refusal:
-    return Refusal(404, f"There is no farm {shown(name)}.")
+def _missing(shelf: _Shelf, name: str) -> Refusal:
+    return Refusal(404, f"There is no {shelf.noun} {shown(name)}.")

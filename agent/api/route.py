@@ -23,6 +23,9 @@ SMALL = 64 * 1024
 FARM = 256 * 1024
 """Largest body of a farm: 256 backends, written with much white space."""
 
+LIST = 1024 * 1024
+"""Largest body of a network list: 10 000 networks, written with much white space."""
+
 LARGE = MAX_BYTES
 """Largest body of a configuration."""
 

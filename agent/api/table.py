@@ -4,8 +4,8 @@
 from agent.api import clients, documents, entry, history, metrics, now
 from agent.api.description import get_openapi
 from agent.api.documents import Farms
-from agent.api.route import FARM, LARGE, Query, Reply, Route
-from agent.model import Configuration, Farm
+from agent.api.route import FARM, LARGE, LIST, Query, Reply, Route
+from agent.model import Configuration, Farm, NetworkList
 from agent.model.answers import (
     Claim,
     ClaimState,
@@ -14,6 +14,7 @@ from agent.model.answers import (
     Diff,
     Forgotten,
     Login,
+    NetworkLists,
     PasswordChange,
     PasswordChanged,
     Preview,
@@ -36,6 +37,7 @@ _CLIENTS = Query("limit", "integer", f"How many at most; {clients.DEFAULT_LIMIT}
 
 _MADE = Reply("The snapshot that is in force now.", SnapshotInfo, tagged=True)
 _NO_FARM = {404: "There is no farm of this name."}
+_NO_LIST = {404: "There is no network list of this name."}
 _NO_FARM_OR_BACKEND = {404: "There is no farm, or no backend in it, of this name."}
 _NO_SNAPSHOT = {404: "There is no snapshot of this number."}
 _CHANGE = {
@@ -144,6 +146,50 @@ ROUTES: tuple[Route, ...] = (
         "Without a parameter, all of them. Connections that are open stay where they are.",
         query=(_CLIENT, _BACKEND),
         refusals=_NO_FARM_OR_BACKEND,
+    ),
+    Route(
+        "GET",
+        "/network-lists",
+        documents.list_lists,
+        "Every network list",
+        {200: Reply("The lists by name, without their networks.", NetworkLists, tagged=True)},
+        "network lists",
+    ),
+    Route(
+        "GET",
+        "/network-lists/{name}",
+        documents.get_list,
+        "One network list",
+        {200: Reply("The list.", NetworkList, tagged=True)},
+        "network lists",
+        refusals=_NO_LIST,
+    ),
+    Route(
+        "PUT",
+        "/network-lists/{name}",
+        documents.put_list,
+        "Create or replace a network list",
+        {200: _MADE, 201: Reply("The list is new; the snapshot is in force.", SnapshotInfo, tagged=True)},
+        "network lists",
+        "Makes a snapshot of the configuration in force with this list changed. Only the networks that come or go are "
+        "changed in the kernel.",
+        query=(_COMMENT,),
+        body=NetworkList,
+        limit=LIST,
+        conditional=True,
+        refusals={**_CHANGE, **_DOCUMENT},
+    ),
+    Route(
+        "DELETE",
+        "/network-lists/{name}",
+        documents.delete_list,
+        "Remove a network list",
+        {200: _MADE},
+        "network lists",
+        "A list that a farm names is not removed: the faults say which farms.",
+        query=(_COMMENT,),
+        conditional=True,
+        refusals={**_CHANGE, **_NO_LIST, **_DOCUMENT},
     ),
     Route(
         "GET",

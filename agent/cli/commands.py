@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from agent.cli import listing
 from agent.cli.text import count, duration, moment, outline, plain, scalar, size, table
 from agent.client.connection import AgentDown, Connection
 
@@ -147,28 +148,6 @@ def _reason(backend: Any) -> str:
 
 def _endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _kernel(arguments: argparse.Namespace, agent: Connection) -> Any:
-    del arguments
-    return agent.request("GET", "/system").json()["kernel_settings"]
-
-
-def _show_kernel(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
-    del arguments
-    if not content:
-        yield "The kernel's settings are not Sluice's on this machine."
-        return
-    rows = [
-        (
-            "" if setting["value"] == setting["wanted"] else "!",
-            setting["name"],
-            "not there" if setting["value"] is None else setting["value"],
-            setting["wanted"],
-        )
-        for setting in content
-    ]
-    yield from table(("", "setting", "is", "should be"), rows).splitlines()
 
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
@@ -386,7 +365,8 @@ COMMANDS = (
     Command("status", "farms and backends as they are now", _nothing, _status, _show_status),
     Command("show", "the configuration in force", _show_arguments, _show, _show_show),
     Command("clients", "the clients that a farm remembers", _clients_arguments, _clients, _show_clients),
-    Command("kernel", "the kernel's settings, and what they should be", _nothing, _kernel, _show_kernel),
+    Command("lists", "the network lists, and who uses them", _nothing, listing.lists, listing.show_lists),
+    Command("kernel", "the kernel's settings, and what they should be", _nothing, listing.kernel, listing.show_kernel),
     Command("snapshots", "the snapshots, the newest first", _snapshots_arguments, _snapshots, _show_snapshots),
     Command("diff", "what changed between two snapshots", _diff_arguments, _diff, _show_diff),
     Command("rollback", "put an earlier configuration in force", _rollback_arguments, _rollback, _show_made),

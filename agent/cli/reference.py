@@ -56,6 +56,8 @@ _RULES = """\
 - An address stands on one link once; a gateway is in a network of its link and not its own address, one
   for each family.
 - TCP port 443 of a link's own address is the GUI's.
+- A network list that a farm names is there; a farm does not both allow and deny one. All lists together have 100 000
+  networks at most.
 - A virtual address is in a network of a link. Where a link uses DHCP this is known and checked at the commit only.
 - A backend (but a disabled one) and a sorry server is in a network of a link, or a link has a gateway of its family.
   Where a link uses DHCP this is not asked: a lease may bring a gateway and routes.
@@ -76,6 +78,7 @@ def reference() -> str:
         "Link": "/links/LINK",
         "Farm": "/farms/FARM",
         "SorryServer": "/farms/FARM/sorry_servers/N",
+        "NetworkList": "/network_lists/LIST",
         "TcpCheck": "/farms/FARM/checks/N",
         "Backend": "/farms/FARM/backends/BACKEND",
     }

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 
 from agent.client.connection import AgentDown, Answer, Connection
-from agent.model import Configuration, Farm
+from agent.model import Configuration, Farm, NetworkList
 from agent.model.answers import (
     ClaimState,
     ClientList,
@@ -17,6 +17,8 @@ from agent.model.answers import (
     Diff,
     Forgotten,
     JsonObject,
+    NetworkListInfo,
+    NetworkLists,
     PasswordChanged,
     Preview,
     Session,
@@ -43,6 +45,22 @@ class CurrentFarms:
     """The farms in force and the snapshot's number."""
 
     farms: dict[str, Farm]
+    snapshot: int
+
+
+@dataclass(frozen=True)
+class CurrentLists:
+    """The network lists in force, without their networks, and the snapshot's number."""
+
+    lists: dict[str, NetworkListInfo]
+    snapshot: int
+
+
+@dataclass(frozen=True)
+class CurrentList:
+    """A network list in force and the snapshot's number."""
+
+    content: NetworkList
     snapshot: int
 
 
@@ -136,6 +154,29 @@ class Client(Connection):
         return _typed(
             SnapshotInfo, self.request("DELETE", f"/farms/{_segment(name)}", query=_comment(comment), parent=parent)
         )
+
+    def network_lists(self) -> CurrentLists:
+        """Every network list in force, by name, without its networks."""
+        answer = self.request("GET", "/network-lists")
+        return CurrentLists(_typed(NetworkLists, answer).root, answer.snapshot)
+
+    def network_list(self, name: str) -> CurrentList:
+        """One network list in force. Problem 404: there is none of this name."""
+        answer = self.request("GET", f"/network-lists/{_segment(name)}")
+        return CurrentList(_typed(NetworkList, answer), answer.snapshot)
+
+    def put_network_list(
+        self, name: str, content: NetworkList | Mapping[str, Any], *, comment: str = "", parent: int | None = None
+    ) -> SnapshotInfo:
+        """Create or replace a network list. Problem 422 bears every fault."""
+        path = f"/network-lists/{_segment(name)}"
+        answer = self.request("PUT", path, query=_comment(comment), content=_plain(content), parent=parent)
+        return _typed(SnapshotInfo, answer)
+
+    def delete_network_list(self, name: str, *, comment: str = "", parent: int | None = None) -> SnapshotInfo:
+        """Remove a network list. Problem 404: there is none of this name; 422: a farm names it."""
+        path = f"/network-lists/{_segment(name)}"
+        return _typed(SnapshotInfo, self.request("DELETE", path, query=_comment(comment), parent=parent))
 
     def clients(
         self, farm: str, *, client: str | None = None, backend: str | None = None, limit: int | None = None

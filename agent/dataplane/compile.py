@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 
-from agent.dataplane import buckets, consistent, forwarded, quality
+from agent.dataplane import buckets, consistent, forwarded, quality, screening
 from agent.dataplane.assignment import (
     Assignment,
     Side,
@@ -76,7 +76,9 @@ def compile_ruleset(
     links = tuple(sorted({(index, name) for name, index, _ in near if index is not None}))
     common = _common(config, own_addresses, near, assignment)
     wholes = _wholes(farms, assignment, previous.wholes if isinstance(previous, Ruleset) else {})
-    return Ruleset(result, common, assignment, chains_of(result, wholes, links), links, wholes)
+    chains = chains_of(result, wholes, links)
+    lists = screening.listed(chains, config.network_lists, previous.lists if isinstance(previous, Ruleset) else {})
+    return Ruleset(result, common, assignment, chains, links, wholes, lists)
 
 
 def _reach(
@@ -151,6 +153,8 @@ def compile_side(
     cut = frozenset(marks[backend] for backend, role in roles.items() if role in ends)
     sequence = _sequence(side, farm, weights, numbers.picker) if weights and numbers.picker else []
     elements = _services(side, farm, numbers.mark, reach, ingress=farm.at_ingress and bool(sequence))
+    if screening.screened(farm):
+        elements |= screening.elements_of(farm, side.family, str(numbers.mark), elements)
     if not (sequence and numbers.picker):
         # Nobody is left: what comes for such a farm is refused by the other table, also where it came by this one.
         elements["pickers"] = {str(numbers.mark): (WHEN_DOWN[farm.when_down], str(side))}
@@ -278,6 +282,8 @@ def chains_of(
         # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
         if part.farm.limited and not ingress:
             found.update(filter(None, [Limits.of(part.farm, side.family)]))
+        if screening.screened(part.farm):
+            found |= screening.chains_of(part.farm, side.family)
     for family in families:
         found.update(course(family))
     found.update(answer(family) for family in rewritten)
@@ -306,6 +312,7 @@ def _common(
         "near6": {
             f'"{name}" . {_network(network)}': nothing for name, network in _apart(beside) if network.version == 6
         },
+        **screening.addresses_of(farm for farm in config.farms.values() if farm.enabled),
         "numbers": {"1": (str(assignment.next_farm), "next farm"), "2": (str(assignment.next_backend), "next backend")},
     }
 

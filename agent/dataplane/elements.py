@@ -15,7 +15,17 @@ from struct import error as struct_error
 from typing import TypeVar
 
 from agent.dataplane import expressions, netlink
-from agent.dataplane.layout import SETS, VERDICT_WORDS, Layout, ends, span, verdict
+from agent.dataplane.layout import (
+    SETS,
+    VERDICT_WORDS,
+    Layout,
+    behind,
+    edged,
+    ends,
+    layout_of,
+    span,
+    verdict,
+)
 from agent.dataplane.netlink import ATTRIBUTE, BODY, NESTED, TYPE, attribute
 from agent.dataplane.ruleset import Element
 from agent.dataplane.script import Command
@@ -27,7 +37,8 @@ _NEW, _GET, _DELETE = (_SUBSYSTEM << 8 | number for number in (12, 13, 14))
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _TABLE, _SET, _ELEMENTS = 1, 2, 3  # of a message
 _ITEM = 1  # of a list
-_KEY, _DATA, _USERDATA, _KEY_END, _EXPRESSIONS = 1, 2, 6, 10, 11  # of an element
+_KEY, _DATA, _EDGE, _USERDATA, _KEY_END, _EXPRESSIONS = 1, 2, 3, 6, 10, 11  # of an element
+_IS_END = 1  # NFT_SET_ELEM_INTERVAL_END
 _VALUE, _VERDICT = 1, 2  # of a key or data
 _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 _COUNTER_NAME = attribute(1, b"counter\0")
@@ -35,6 +46,7 @@ _COMMENT = 0  # of userdata, which has a byte each for type and length
 
 _SIGNED = Struct("!i")
 _NUMBER = Struct("=I")
+_SHORT = Struct("!I")
 _TABLE_NAME = b"sluice\0"
 _ROOM = 60_000
 """Bytes of elements in a message: the attribute around them has 16 bits for its length."""
@@ -58,7 +70,10 @@ def read(set_name: str, keys: Sequence[str] | None = None) -> dict[str, Element]
 
     Raises OSError, and ValueError for what is not as this software has it.
     """
-    return dict(_read(set_name, keys, _element_of(SETS[set_name])))
+    layout = layout_of(set_name)
+    if layout.edges:
+        return dict.fromkeys(edged(_read(set_name, None, _edge_of(layout)), layout.unpack_key), ("", ""))
+    return dict(_read(set_name, keys, _element_of(layout)))
 
 
 def counters(set_name: str, keys: Sequence[str]) -> list[tuple[bytes, int, int]]:
@@ -109,7 +124,7 @@ def exceeded(set_name: str) -> dict[str, int]:
 
 def _read(set_name: str, keys: Sequence[str] | None, take: _Take[_T]) -> list[_T]:
     try:
-        if keys is None or len(keys) <= FEW or SETS[set_name].ranges:
+        if keys is None or len(keys) <= FEW or layout_of(set_name).ranges:
             return netlink.steadily(lambda: list(_dumped(set_name, take)))
         return netlink.steadily(lambda: list(_asked(set_name, keys, take)))
     except FileNotFoundError:
@@ -187,6 +202,20 @@ def _element_of(layout: Layout) -> _Take[tuple[str, Element]]:
     return take
 
 
+def _edge_of(layout: Layout) -> _Take[tuple[bytes, bool]]:
+    """What takes the key of an edge, and whether it is an end."""
+    size = layout.key[0].size
+
+    def take(data: memoryview, at: int, end: int, _key: str) -> tuple[bytes, bool]:
+        parts = dict(netlink.attributes(data[at:end]))
+        key = dict(netlink.attributes(parts.get(_KEY, memoryview(b"")))).get(_VALUE, memoryview(b""))
+        if len(key) != size:
+            raise ValueError("an element that is no address")
+        return bytes(key), bool(int.from_bytes(parts.get(_EDGE, b""), "big") & _IS_END)
+
+    return take
+
+
 def _counter_of(layout: Layout) -> _Take[tuple[bytes, int, int]]:
     """What takes key, packets and bytes of an element.
 
@@ -258,7 +287,7 @@ class Batch:
     def _add(self, command: Command) -> None:
         try:
             kind, flags = (_NEW, netlink.CREATE) if command.verb == "add" else (_DELETE, 0)
-            write = _writer(SETS[command.set_name], whole=command.verb == "add")
+            write = _writer(layout_of(command.set_name), whole=command.verb == "add")
             items = bytearray()
             for key, element in command.elements.items():
                 items += write(key, element)
@@ -301,6 +330,16 @@ def _writer(layout: Layout, *, whole: bool) -> Callable[[str, Element], bytes]:
     """What writes elements of a set; without `whole` their keys only, as a deletion names them."""
     pack, pack_value = layout.pack_key, layout.pack_value
     judges, limits, ranges = layout.value == "verdict", layout.value == "ceiling", layout.ranges
+
+    def write_edges(key: str, _element: Element) -> bytes:
+        first, last = map(pack, ends(key))
+        words = _data(_KEY, first)
+        after = behind(last)
+        end = _data(_KEY, after) + attribute(_EDGE, _SHORT.pack(_IS_END)) if after else b""
+        return _item_head(len(words)) + words + (_item_head(len(end)) + end if end else b"")
+
+    if layout.edges:
+        return write_edges
 
     def write(key: str, element: Element) -> bytes:
         if ranges:

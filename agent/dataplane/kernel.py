@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-from agent.dataplane import conntrack, elements, netlink, quality, readback
+from agent.dataplane import conntrack, elements, netlink, network_sets, quality, readback, screening
 from agent.dataplane.assignment import Assignment
 from agent.dataplane.forwarded import backend_of
 from agent.dataplane.limits import COUNTERS
 from agent.dataplane.readback import HOPS, TARGETS
 from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
-from agent.dataplane.script import CHAIN_SETS, Command, delta, delta_from, fresh, text
+from agent.dataplane.script import CHAIN_SETS, CHAINS, Command, delta, delta_from, fresh, text
 from agent.dataplane.skeleton import ELEMENT_SETS, SKELETON, VERSION
 from agent.dataplane.tables import FLOWS, INGRESS, TABLE
 from agent.dataplane.tracer import CannotTrace, Tracer
@@ -170,6 +170,19 @@ class Kernel:
                 keys = whole.elements.get("ceilings", ())
                 if keys:
                     found[farm] = {quality.FIELDS[key.split()[-1]]: figures.get(key, 0) for key in keys}
+        for set_name, field in screening.FIELDS.items():
+            for farm, packets in self._screened(set_name).items():
+                found.setdefault(farm, {})[field] = packets
+        return found
+
+    def _screened(self, set_name: str) -> dict[str, int]:
+        """The packets that a set has counted, by farm."""
+        parts = self._applied.parts if self._applied else {}
+        farms = {_MARK.pack(part.numbers.mark): side.farm for side, part in parts.items() if set_name in part.elements}
+        found: dict[str, int] = dict.fromkeys(farms.values(), 0)
+        for key, packets, _octets in elements.counters(set_name, ()) if farms else ():
+            if key in farms:
+                found[farms[key]] += packets
         return found
 
     def active(self) -> dict[tuple[str, str], int]:
@@ -222,6 +235,9 @@ class Kernel:
                 held[set_name] = elements.read(set_name, keys)
             for table, set_name in CHAIN_SETS.items():
                 held[set_name] = readback.chains(self._ask(f"list chains {table.split()[0]}"), table)
+            for set_name in network_sets.names():
+                held[set_name] = elements.read(set_name)
+                held[CHAINS][set_name] = ("", "")
         except ValueError as error:
             _log.warning("table %s holds what this software cannot read: %s", TABLE, error)
             return None
@@ -314,6 +330,9 @@ class Kernel:
         finally:
             context.set_dry_run(False)
             os.close(descriptor)
+            if dry:
+                # It remembers ranges of a set as if they had come, and would not add them again (seen with 1.0.6).
+                self._nft = None
         if code != 0:
             raise _refusal(error, commands, start.count("\n"))
 

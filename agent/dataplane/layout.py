@@ -7,7 +7,7 @@ A set that is new in the skeleton needs a row in SETS; a kind of key part that i
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -85,7 +85,12 @@ class Layout:
     value: tuple[Part, ...] | Literal["verdict", "ceiling"] = ()
     """`ceiling`: what the packet meets is an expression of the element, and another one counts."""
     ranges: bool = False
-    """Whether a part of a key may be a range (`80-90`): a set with `flags interval` and several parts."""
+    """Whether a part of a key may be a range (`80-90`): a set with `flags interval`."""
+
+    @property
+    def edges(self) -> bool:
+        """Whether a range is two elements, its first key and, marked as an end, the first key behind it."""
+        return self.ranges and len(self.key) == 1
 
     @cached_property
     def pack_key(self) -> Callable[[str], bytes]:
@@ -122,6 +127,30 @@ def _ends(part: str) -> tuple[str, str]:
         return str(network[0]), str(network[-1])
     low, _, high = part.partition("-")
     return low, high or low
+
+
+def behind(packed: bytes) -> bytes | None:
+    """The packed key that follows one of an address; None behind the last."""
+    number = int.from_bytes(packed, "big") + 1
+    return None if number >> 8 * len(packed) else number.to_bytes(len(packed), "big")
+
+
+def edged(edges: Iterable[tuple[bytes, bool]], unpack: Callable[[bytes], str]) -> Iterator[str]:
+    """The ranges of a set whose edges are known: packed keys, each with whether it is an end. Raises ValueError."""
+    first: bytes | None = None
+    # At the same key the end of one range comes before the beginning of the next.
+    for key, is_end in sorted(edges, key=lambda edge: (edge[0], not edge[1])):
+        if is_end:
+            if first is not None:
+                last = (int.from_bytes(key, "big") - 1).to_bytes(len(key), "big")
+                yield _span(unpack(first), unpack(last))
+            first = None  # an end without a beginning is how nft says that nothing is before
+        elif first is not None:
+            raise ValueError("a range begins within another")
+        else:
+            first = key
+    if first is not None:
+        yield _span(unpack(first), unpack(b"\xff" * len(first)))
 
 
 def span(first: str, last: str) -> str:
@@ -246,5 +275,29 @@ SETS = {
     "origins4": Layout((NUMBER,), (IPV4,)),
     "origins6": Layout((NUMBER,), (IPV6,)),
     "origin_ports": Layout((NUMBER,), (PORT,)),
+    "screened4": Layout((IPV4,)),
+    "screened6": Layout((IPV6,)),
+    "screen_services4": Layout((IPV4, PROTOCOL, PORT), (NUMBER,)),
+    "screen_services6": Layout((IPV6, PROTOCOL, PORT), (NUMBER,)),
+    "screen_ranges4": Layout((IPV4, PROTOCOL, PORT), (NUMBER,), ranges=True),
+    "screen_ranges6": Layout((IPV6, PROTOCOL, PORT), (NUMBER,), ranges=True),
+    "screen_whole4": Layout((IPV4,), (NUMBER,)),
+    "screen_whole6": Layout((IPV6,), (NUMBER,)),
+    "sieves": Layout((NUMBER,), "verdict"),
+    "denied": Layout((NUMBER,)),
+    "unlisted": Layout((NUMBER,)),
 }
-"""Every set that has elements of ours."""
+"""Every permanent set that has elements of ours."""
+
+_NETWORKS = {"net4_": Layout((IPV4,), ranges=True), "net6_": Layout((IPV6,), ranges=True)}
+"""Those of network lists, by how their names begin."""
+
+
+def is_network_set(name: str) -> bool:
+    """Whether a set, or what a chain could be called, is that of a network list."""
+    return name[:5] in _NETWORKS
+
+
+def layout_of(set_name: str) -> Layout:
+    """The layout of a set. Raises KeyError for one that is not known."""
+    return SETS.get(set_name) or _NETWORKS[set_name[:5]]

@@ -88,6 +88,7 @@ class Persistence:
 
     declaration = ""
     """No hook leads to its chain."""
+    rank = 0
 
     @property
     def own_map(self) -> OwnMap | None:

@@ -82,6 +82,7 @@ class HashPicker:
 
     declaration = ""
     """No hook leads to its chain."""
+    rank = 0
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -26,17 +26,21 @@ FIELDS = {"original": "rate_in", "reply": "rate_out"}
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the two chains that every such packet goes through."""
+    """A chain that is always the same, while there is one."""
 
     name: str
     declaration: str
+    """What makes it the chain of a hook; "" for one that others lead to."""
     rules: tuple[str, ...]
+    rank: int = 0
+    """How many chains of the kind it leads through, at most."""
 
 
 QUALITY = Stage(
     "quality",
     "type filter hook forward priority mangle; policy accept",
     ("meta mark set ct mark map @graded goto grade",),
+    1,
 )
 """Where a packet that is forwarded is asked whose it is."""
 
@@ -64,6 +68,7 @@ class Marking:
         return f"dscp_{self.dscp}"
 
     declaration = ""
+    rank = 0
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -73,7 +78,7 @@ class Marking:
 
 def graded(farm: Farm) -> bool:
     """Whether something is to be done to every packet of `farm`."""
-    return bool(farm.packet_features())
+    return bool({"rate_in", "rate_out", "dscp_in", "dscp_out", "traffic_class"} & {*farm.packet_features()})
 
 
 def elements_of(name: str, farm: Farm, number: int, marks: Iterable[int]) -> Mapping[str, Mapping[str, Element]]:

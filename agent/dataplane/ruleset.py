@@ -10,6 +10,7 @@ from agent.dataplane.limits import Limits
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, is_exact
 from agent.dataplane.quality import Marking, Stage
+from agent.dataplane.screening import Listed, NetworkSet, Sieve
 from agent.dataplane.tables import IngressChain
 from agent.model import Family, Farm
 from agent.model.state import Role
@@ -19,8 +20,8 @@ Element = tuple[str, str]
 """What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
 Elements = Mapping[str, Mapping[str, Element]]
 """Elements by set and key, all in the notation of nft."""
-Chain = HashPicker | Persistence | Limits | Stage | Marking | IngressChain
-"""A chain that is not of the skeleton: it comes with the first who wants it and goes with the last."""
+Chain = HashPicker | Persistence | Limits | Stage | Marking | Sieve | NetworkSet | IngressChain
+"""A chain, or a set, that is not of the skeleton: it comes with the first who wants it and goes with the last."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Ruleset:
     """Index and name of each link that packets can come in by."""
     wholes: Mapping[str, Whole] = field(default_factory=dict)
     """What farms have for both their sides together, by farm; only those that have something."""
+    lists: Mapping[str, Listed] = field(default_factory=dict)
+    """The elements of network lists that farms use, by the name of the set."""
     _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _turns: frozenset[Picker] | None = field(default=None, init=False, repr=False, compare=False)
     _name: object = field(default_factory=object, init=False, repr=False, compare=False)
@@ -130,7 +133,7 @@ class Ruleset:
         after = {side: part.numbers for side, part in parts.items()}
         sides = {**self.assignment.sides, **after}
         assignment = replace(self.assignment, sides=sides)
-        result = Ruleset({**self.parts, **parts}, self.common, assignment, chains, self.links, self.wholes)
+        result = Ruleset({**self.parts, **parts}, self.common, assignment, chains, self.links, self.wholes, self.lists)
         left = self.turns() - {each.picker for each in before}
         turns = [*left, *(each.picker for each in after.values())]
         known = {
@@ -147,6 +150,8 @@ class Ruleset:
         yield None, self.common
         for side in sorted(self.parts):
             yield side.farm, self.parts[side].elements
+        for _, listed in sorted(self.lists.items(), key=itemgetter(0)):
+            yield None, listed.elements
         for farm, whole in sorted(self.wholes.items(), key=itemgetter(0)):
             yield farm, whole.elements
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.dataplane.ingress import rank_of
+from agent.dataplane.layout import is_network_set
 from agent.dataplane.limits import Limits, Meter, meters_of
 from agent.dataplane.persistence import OwnMap, own_maps
-from agent.dataplane.quality import QUALITY
+from agent.dataplane.quality import GRADE, QUALITY
 from agent.dataplane.ruleset import Chain, Element, Elements, Ruleset, changed
+from agent.dataplane.screening import STAGES
 from agent.dataplane.skeleton import SKELETON
 from agent.dataplane.tables import INGRESS, INGRESS_CHAINS, TABLE, IngressChain, table_of
 
@@ -27,8 +29,8 @@ CHAIN_SETS = {TABLE: CHAINS, INGRESS: INGRESS_CHAINS}
 class Command:
     """Elements that a set gets or loses, and which farm (None: none, or unknown) they are of.
 
-    What the sets `chains` and `in_chains` get or lose is a chain, with its rules as the value; the sets
-    `meters` and `maps`, a set or map, with its declaration.
+    What the sets `chains` and `in_chains` get or lose is a chain with its rules as the value (or the set of a network
+    list); the sets `meters` and `maps`, a set or map, with its declaration.
     """
 
     verb: Literal["add", "delete"]
@@ -40,9 +42,11 @@ class Command:
     def text(self) -> str:
         """One line for nft."""
         if self.structural:
-            kind = {METERS: "set", MAPS: "map"}.get(self.set_name, "chain")
-            place = f"{kind} {table_of(self.set_name)}"
-            return "; ".join(_made(self.verb, place, name, what) for name, (what, _comment) in self.elements.items())
+            table, kind = table_of(self.set_name), {METERS: "set", MAPS: "map"}.get(self.set_name, "chain")
+            return "; ".join(
+                _made(self.verb, f"{'set' if is_network_set(name) else kind} {table}", name, what)
+                for name, (what, _comment) in self.elements.items()
+            )
         if self.verb == "add":
             words = ", ".join(_element(*each) for each in self.elements.items())
         else:
@@ -83,6 +87,11 @@ def delta(old: Ruleset, new: Ruleset) -> list[Command]:
             one, other = old.wholes.get(name), new.wholes.get(name)
             if one is not other:
                 pieces.append((name, one.elements if one else {}, other.elements if other else {}))
+    for name in sorted(old.lists.keys() | new.lists.keys()):
+        had, has = old.lists.get(name), new.lists.get(name)
+        # The set itself goes with its last user, and its elements with it.
+        if has and had is not has:
+            pieces.append((None, had.elements if had else {}, has.elements))
     for farm, before_elements, after_elements in pieces:
         fewer, more = _difference(before_elements, after_elements)
         deletions.extend(_deletes(farm, fewer))
@@ -120,7 +129,8 @@ def delta_from(held: Elements, new: Ruleset) -> list[Command]:
             gone.setdefault(set_name, {}).update(elements)
         additions.extend(_adds(farm, come))
     for set_name, elements in left.items():
-        gone.setdefault(set_name, {}).update(elements)
+        if not is_network_set(set_name) or (CHAINS, set_name) in chains:
+            gone.setdefault(set_name, {}).update(elements)
     return [*come_first, *_deletes(None, gone), *additions, *gone_last]
 
 
@@ -137,7 +147,10 @@ def _place(chain: Chain) -> tuple[str, str]:
 def _order(place: tuple[str, str]) -> tuple[int, str, str]:
     """Who leads to others comes after them."""
     set_name, name = place
-    return 1 if name == QUALITY.name else rank_of(name), set_name, name
+    if set_name == INGRESS_CHAINS:
+        return rank_of(name), set_name, name
+    rank = next((stage.rank for stage in (QUALITY, GRADE, *STAGES) if stage.name == name), 0)
+    return -1 if is_network_set(name) else rank, set_name, name
 
 
 def _sets_of(chains: Iterable[Chain]) -> frozenset[Meter | OwnMap]:

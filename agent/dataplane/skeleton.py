@@ -10,6 +10,7 @@ from agent.dataplane import ingress
 from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import chains
 from agent.dataplane.quality import GRADE, QUALITY
+from agent.dataplane.screening import STAGES
 from agent.dataplane.tables import ANSWER_MARK, INGRESS, INGRESS_SETS, TABLE
 from agent.model import MANAGEMENT_PORT
 
@@ -54,6 +55,17 @@ _SETS = f"""\
 	set ceilings {{ typeof meta mark . ct direction; limit rate over 1 bytes/second; counter; comment "farm, limit"; }}
 	map classes {{ typeof meta mark : meta priority; comment "farm -> class of traffic"; }}
 	map markings {{ typeof meta mark . ct direction : verdict; comment "farm -> DSCP"; }}
+	set screened4 {{ typeof ip daddr; comment "virtual addresses of farms with lists"; }}
+	set screened6 {{ typeof ip6 daddr; comment "virtual addresses of farms with lists"; }}
+	map screen_services4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; comment "farms with lists"; }}
+	map screen_services6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; comment "farms with lists"; }}
+	map screen_ranges4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; flags interval; comment "the same"; }}
+	map screen_ranges6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; flags interval; comment "the same"; }}
+	map screen_whole4 {{ typeof ip daddr : meta mark; comment "farms with lists"; }}
+	map screen_whole6 {{ typeof ip6 daddr : meta mark; comment "farms with lists"; }}
+	map sieves {{ typeof meta mark : verdict; comment "farm with lists -> which lists"; }}
+	set denied {{ typeof meta mark; counter; comment "packets of clients that the farm denies"; }}
+	set unlisted {{ typeof meta mark; counter; comment "packets of clients that the farm does not allow"; }}
 	counter guarded {{ comment "dropped: for a farm, but not translated" }}
 	counter refused {{ comment "refused: the farm has no usable backend" }}
 	counter discarded {{ comment "dropped: the farm has no usable backend, and says drop" }}
@@ -147,7 +159,7 @@ def _body() -> str:
 
 _BODY = _body()
 
-VERSION = sha256(f"{_BODY}{QUALITY}{GRADE}{ingress.version()}".encode()).hexdigest()[:16]
+VERSION = sha256(f"{_BODY}{QUALITY}{GRADE}{STAGES}{ingress.version()}".encode()).hexdigest()[:16]
 """Tells skeletons apart; the tables have it as the comment of their maps `numbers` and `in_numbers`."""
 
 SKELETON = f"""\
@@ -169,6 +181,8 @@ ELEMENT_SETS = (
     "pickers", "admitted", "choosers", "buckets", "shared", "static4", "static6", "usable",
     "over_rate", "over_connections", "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
     "arms", "near4", "near6", "graded", "ceilings", "classes", "markings",
+    "screened4", "screened6", "screen_services4", "screen_services6", "screen_ranges4", "screen_ranges6",
+    "screen_whole4", "screen_whole6", "sieves", "denied", "unlisted",
     *INGRESS_SETS,
 )  # fmt: skip
 """Every set that has elements of ours; those of `sticky` are the packets'."""

@@ -30,6 +30,8 @@ _OVER = {
 """What is said of a source by the set that counts it."""
 
 _DISCARDED = "Dropped: so the farm says (`when_down`) for when no backend takes connections."
+_DENIED = "Dropped: the client is in a network list that the farm denies (`deny`)."
+_UNLISTED = "Dropped: the client is in no network list that the farm allows (`allow`)."
 _CEILING = "Dropped: the farm has more traffic in this direction than its ceiling (`rate_in`, `rate_out`)."
 _GUARD = (
     "Dropped by the guard: the bucket that it drew leads to no backend any more, since a change was just being made. "
@@ -170,6 +172,7 @@ def _ours(tale: _Tale, step: Event, known: Known, seen: Packet | None) -> None:
         _followed(tale, known, step.packet)
     if step.verdict == "drop":
         _dropped(tale, step, rule)
+        tale.farm = tale.farm or known.farms.get(step.mark)
 
 
 def _dispatched(tale: _Tale, step: Event, known: Known, rule: str) -> None:
@@ -237,6 +240,8 @@ def _dropped(tale: _Tale, step: Event, rule: str) -> None:
         tale.ends("dropped", "Dropped by the farm's limits.")
     elif "guarded" in rule or "discarded" in rule:
         tale.ends("dropped", _GUARD if "guarded" in rule else _DISCARDED)
+    elif "@denied" in rule or "@unlisted" in rule:
+        tale.ends("dropped", _DENIED if "@denied" in rule else _UNLISTED)
     elif "@ceilings" in rule:
         tale.ends("dropped", _CEILING)
     elif rule == "ct state invalid drop":

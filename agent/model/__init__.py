@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an administrator means: the configuration document, its rules and its faults. Pure data, no I/O."""
 
+from agent.model.check import TcpCheck
 from agent.model.document import VERSION, Configuration, Link, System
-from agent.model.farm import Backend, Family, Farm, SorryServer, TcpCheck
+from agent.model.farm import Backend, Family, Farm, SorryServer
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.ingress_rules import taken
+from agent.model.network_list import NetworkList
 from agent.model.network_rules import unreachable, unusable
 from agent.model.rules import MANAGEMENT_PORT
 from agent.model.text import MAX_BYTES, Change, Codec, canonical, conform, difference, digest, load, parse, validate
@@ -26,6 +28,7 @@ __all__ = [
     "Fault",
     "Invalid",
     "Link",
+    "NetworkList",
     "PortRange",
     "SorryServer",
     "System",

@@ -4,7 +4,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from agent.model.document import Configuration
 from agent.model.state import Trouble
@@ -52,6 +52,19 @@ class SnapshotList(_Answer):
 
     snapshots: list[SnapshotInfo]
     in_force: int | None = Field(description="The number of the snapshot in force.")
+
+
+class NetworkListInfo(_Answer):
+    """A network list without its networks."""
+
+    description: str
+    networks: int = Field(description="How many it has.")
+    allowed_by: list[str] = Field(description="The farms that allow its clients, and no others.")
+    denied_by: list[str] = Field(description="The farms that deny its clients.")
+
+
+class NetworkLists(RootModel[dict[str, NetworkListInfo]]):
+    """Network lists by name, without their networks."""
 
 
 class Diff(_Answer):

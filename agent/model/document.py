@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from agent.model.farm import Farm
+from agent.model.network_list import NetworkList
 from agent.model.part import Part
 from agent.model.types import Address, Bandwidth, HostAddress, Hostname, InterfaceAddress, LinkName, Name
 
@@ -66,6 +67,12 @@ class Configuration(Part):
         max_length=64,
         title="Links",
         description="Network links by the kernel's name. Without any, the first Ethernet link uses DHCP.",
+    )
+    network_lists: dict[Name, NetworkList] = Field(
+        default_factory=dict,
+        max_length=64,
+        title="Network lists",
+        description="Networks by the name of their list, for farms to allow or deny.",
     )
     farms: dict[Name, Farm] = Field(
         default_factory=dict, max_length=10_000, title="Farms", description="Balanced services by name."

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from agent.model.check import TcpCheck
 from agent.model.part import Part
 from agent.model.types import BitRate, Dscp, HostAddress, Name, NetworkAddress, Port, Ports
 
@@ -23,39 +24,14 @@ TrafficClass = Literal["interactive", "normal", "bulk"]
 LongSeconds = Annotated[int, Field(ge=1, le=604_800, json_schema_extra={"unit": "s"})]
 """Up to a week."""
 Clients = Annotated[int, Field(ge=1, le=1_048_576, json_schema_extra={"unit": "clients"})]
-Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False, json_schema_extra={"unit": "s"})]
+
+MAX_LISTS = 8
+"""Network lists that a farm allows, and that it denies."""
 
 MAX_BACKENDS = 256
 """Backends of a farm."""
 
 _HASH_BUCKETS = ((4, 509), (10, 2039), (20, 8191), (MAX_BACKENDS, 65521))
-
-
-class TcpCheck(Part):
-    """A backend is well when it accepts a TCP connection in time."""
-
-    type: Literal["tcp"] = Field(default="tcp", title="Type", description="The kind of check.")
-    interval: Seconds = Field(default=5.0, title="Interval", description="Time from the start of one try to the next.")
-    timeout: Seconds = Field(default=2.0, title="Timeout", description="A try that takes longer has failed.")
-    rise: int = Field(
-        default=2,
-        ge=1,
-        le=100,
-        title="Rise",
-        description="Tries that must succeed in a row to bring a backend back.",
-    )
-    fall: int = Field(
-        default=3,
-        ge=1,
-        le=100,
-        title="Fall",
-        description="Tries that must fail in a row to take a backend out.",
-    )
-    port: Port | None = Field(
-        default=None,
-        title="Port",
-        description="The port to try; by default the backend's, else the farm's first.",
-    )
 
 
 class Backend(Part):
@@ -307,6 +283,20 @@ class Farm(Part):
         title="Beyond a limit",
         description="`drop`: the client gets no answer. `reject`: it is refused at once.",
     )
+    allow: list[Name] = Field(
+        default_factory=list,
+        max_length=MAX_LISTS,
+        title="Allowed clients",
+        description="Names of network lists: only their clients are served, and packets of all others are dropped. By "
+        "default everybody is served.",
+    )
+    deny: list[Name] = Field(
+        default_factory=list,
+        max_length=MAX_LISTS,
+        title="Denied clients",
+        description="Names of network lists: packets of their clients are dropped, also those of open connections and "
+        "of clients that are allowed.",
+    )
     rate_in: BitRate | None = Field(
         default=None,
         title="Ceiling to the backends",
@@ -348,7 +338,7 @@ class Farm(Part):
         default_factory=dict, max_length=MAX_BACKENDS, title="Backends", description="The servers, by name."
     )
 
-    @field_validator("addresses", "protocols", "ports")
+    @field_validator("addresses", "protocols", "ports", "allow", "deny")
     @classmethod
     def _no_duplicates(cls, values: list[object]) -> list[object]:
         if len(set(values)) != len(values):
@@ -383,8 +373,8 @@ class Farm(Part):
         """The fields that say something which has to be done to every packet, where they say it."""
         return tuple(
             name
-            for name in ("rate_in", "rate_out", "dscp_in", "dscp_out", "traffic_class")
-            if getattr(self, name) not in (None, "normal")
+            for name in ("allow", "deny", "rate_in", "rate_out", "dscp_in", "dscp_out", "traffic_class")
+            if getattr(self, name) not in (None, "normal", [])
         )
 
     def hash_buckets(self, family: Family) -> int:

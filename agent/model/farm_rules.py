@@ -113,6 +113,15 @@ def _sorry_servers(name: str, farm: Farm) -> Iterator[Fault]:
                 yield Fault(where, f"is the same server and port as backend {backend_name}; use another server")
 
 
+def _lists(name: str, farm: Farm) -> Iterator[Fault]:
+    for index, each in enumerate(farm.deny):
+        if each in farm.allow:
+            yield Fault(
+                pointer("farms", name, "deny", index),
+                f"{each} is allowed, too; take it out of one: what is denied is denied",
+            )
+
+
 def _tiers(name: str, farm: Farm) -> Iterator[Fault]:
     if farm.scheduler == "priority" and farm.minimum_active > 1:
         yield Fault(
@@ -154,6 +163,7 @@ _RULES = (
     _hashing,
     _persistence,
     _sorry_servers,
+    _lists,
     _tiers,
     _checks,
 )

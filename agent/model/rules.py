@@ -18,6 +18,12 @@ MAX_SERVICES = 100_000
 MAX_HASH_BUCKETS = 4_000_000
 """Buckets of all farms that hash: they take 280 MB of the kernel's memory."""
 
+MAX_LISTED = 100_000
+"""Networks of all lists together."""
+
+_LISTED = 10
+"""So many names are listed in a fault."""
+
 MAX_WAYS = 64
 """Different settings of persistence in a document: each is a chain in the kernel."""
 
@@ -114,6 +120,23 @@ def _limits(config: Configuration) -> Iterator[Fault]:
         )
 
 
+def _lists(config: Configuration) -> Iterator[Fault]:
+    names = ", ".join(sorted(config.network_lists)[:_LISTED]) or "none"
+    for name, farm in config.farms.items():
+        for field, wanted in (("allow", farm.allow), ("deny", farm.deny)):
+            for index, each in enumerate(wanted):
+                if each not in config.network_lists:
+                    yield Fault(
+                        pointer("farms", name, field, index),
+                        f"there is no network list {each} (there are: {names}); take it out, or make the list first",
+                    )
+    total = sum(len(each.networks) for each in config.network_lists.values())
+    if total > MAX_LISTED:
+        yield Fault(
+            pointer("network_lists"), f"have {total} networks together; the appliance takes {MAX_LISTED}: use fewer"
+        )
+
+
 def _overlaps(config: Configuration) -> Iterator[Fault]:
     if any(_size(config)):
         return  # comparing them all would take the appliance's memory
@@ -193,6 +216,7 @@ _RULES = (
     _hashing,
     _persistence,
     _limits,
+    _lists,
     _overlaps,
     _backends,
     _management,

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from agent.model.document import Configuration
-from agent.model.farm import Farm
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import faults as rule_faults
 
@@ -83,35 +82,44 @@ def canonical(config: Configuration) -> bytes:
     return _plain(config.model_dump(mode="json")).encode()
 
 
+_KEPT = ("farms", "network_lists")
+"""The parts of a document that are large, by name."""
+
+
 class Codec:
-    """Reads and writes documents one after another; a farm that is the same as the last time costs next to nothing."""
+    """Reads and writes documents one after another; farms and lists that are as the last time cost next to nothing."""
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[bytes, Farm]] = {}
-        self._written: dict[str, tuple[Farm, str]] = {}
+        self._read: dict[str, dict[str, tuple[bytes, Any]]] = {name: {} for name in _KEPT}
+        self._written: dict[str, dict[str, tuple[Any, str]]] = {name: {} for name in _KEPT}
 
     def parse(self, text: bytes | str) -> Configuration:
         """The same as the function `parse`; a farm that stands there in the words of the last time is that object."""
         content = load(text)
-        if not isinstance(content, dict) or not isinstance(content.get("farms"), dict):
+        if not isinstance(content, dict):
             return validate(content)
-        words = {name: _hash(farm) for name, farm in content["farms"].items()}
-        for name, known in self._read.items():
-            if words.get(name) == known[0]:
-                content["farms"][name] = known[1]
+        words: dict[str, dict[str, bytes]] = {}
+        for part, before in self._read.items():
+            if isinstance(content.get(part), dict):
+                words[part] = {name: _hash(each) for name, each in content[part].items()}
+                for name, known in before.items():
+                    if words[part].get(name) == known[0]:
+                        content[part][name] = known[1]
         config = validate(content)
-        self._read = {name: (words[name], farm) for name, farm in config.farms.items()}
+        for part, hashes in words.items():
+            self._read[part] = {name: (hashes[name], each) for name, each in getattr(config, part).items()}
         return config
 
     def canonical(self, config: Configuration) -> bytes:
         """The same as the function `canonical`."""
-        farms = {}
-        for name, farm in sorted(config.farms.items()):
-            known = self._written.get(name)
-            farms[name] = known if known and known[0] is farm else (farm, _plain(farm.model_dump(mode="json")))
-        self._written = farms
-        members = {name: _plain(value) for name, value in config.model_dump(mode="json", exclude={"farms"}).items()}
-        members["farms"] = "{" + ",".join([f"{_plain(name)}:{text}" for name, (_, text) in farms.items()]) + "}"
+        members = {name: _plain(value) for name, value in config.model_dump(mode="json", exclude={*_KEPT}).items()}
+        for part, before in self._written.items():
+            entries = {}
+            for name, each in sorted(getattr(config, part).items()):
+                known = before.get(name)
+                entries[name] = known if known and known[0] is each else (each, _plain(each.model_dump(mode="json")))
+            self._written[part] = entries
+            members[part] = "{" + ",".join([f"{_plain(name)}:{text}" for name, (_, text) in entries.items()]) + "}"
         return ("{" + ",".join(f"{_plain(name)}:{members[name]}" for name in sorted(members)) + "}").encode()
 
 
@@ -145,7 +153,12 @@ def difference(before: Configuration, after: Configuration) -> list[Change]:
 
 
 def _walk(path: tuple[str, ...], before: Any, after: Any) -> Iterator[Change]:
-    if isinstance(before, dict) and isinstance(after, dict):
+    if path[:1] == ("network_lists",) and path[2:] == ("networks",):
+        # Of ten thousand networks the few that came or went are what is to be told.
+        gone, come = set(before) - set(after), set(after) - set(before)
+        yield from (Change(pointer(*path, each), "removed", each, None) for each in before if each in gone)
+        yield from (Change(pointer(*path, each), "added", None, each) for each in after if each in come)
+    elif isinstance(before, dict) and isinstance(after, dict):
         for key in sorted(before.keys() | after.keys()):
             where = (*path, key)
             if key not in before:

@@ -28,9 +28,9 @@ from nft_json import Held, held
 from nftables import Nftables
 from pyroute2 import IPRoute
 
-from agent.dataplane import Assignment, Clients, Counters, Kernel, Ruleset, compile_ruleset, readback
-from agent.dataplane.layout import SETS
-from agent.dataplane.script import CHAIN_SETS
+from agent.dataplane import Assignment, Clients, Counters, Kernel, Ruleset, compile_ruleset, network_sets, readback
+from agent.dataplane.layout import layout_of
+from agent.dataplane.script import CHAIN_SETS, CHAINS
 from agent.dataplane.skeleton import ELEMENT_SETS
 from agent.dataplane.tables import INGRESS, IngressChain, table_of
 from agent.model import validate
@@ -359,18 +359,28 @@ class Box(Network):
     _adopted: Assignment | None = None
 
     def compiled(
-        self, farms: dict[str, Any], weights: dict[str, dict[str, int]] | None = None, own: Any = ()
+        self,
+        farms: dict[str, Any],
+        weights: dict[str, dict[str, int]] | None = None,
+        own: Any = (),
+        lists: dict[str, Any] | None = None,
     ) -> Ruleset:
         """The ruleset for these farms after the present one; by default every backend has its weight."""
-        config = validate({"version": 1, "farms": farms})
+        config = validate({"version": 1, "farms": farms, "network_lists": lists or {}})
         if weights is None:
             weights = {name: {b: v.weight for b, v in farm.backends.items()} for name, farm in config.farms.items()}
         own_addresses = [ip_address(address) for address in own]
         return compile_ruleset(config, weights, own_addresses, self.ruleset or self._adopted, near=self.near)
 
-    def apply(self, farms: dict[str, Any], weights: dict[str, dict[str, int]] | None = None, own: Any = ()) -> None:
+    def apply(
+        self,
+        farms: dict[str, Any],
+        weights: dict[str, dict[str, int]] | None = None,
+        own: Any = (),
+        lists: dict[str, Any] | None = None,
+    ) -> None:
         """Check and apply."""
-        ruleset = self.compiled(farms, weights, own)
+        ruleset = self.compiled(farms, weights, own, lists)
         self.balancer.run(self.kernel.check, ruleset)
         self.balancer.run(self.kernel.apply, ruleset)
         self.ruleset = ruleset
@@ -396,7 +406,7 @@ class Box(Network):
 
     def listed(self, set_name: str) -> list[Held]:
         """The elements of a set as libnftables reads them."""
-        kind = "map" if SETS[set_name].value not in ((), "ceiling") else "set"
+        kind = "map" if layout_of(set_name).value not in ((), "ceiling") else "set"
         links = {name: index for index, name in self.balancer.run(socket.if_nameindex)}
         return list(held(json.loads(self.nft(f"list {kind} {table_of(set_name)} {set_name}")), links))
 
@@ -405,6 +415,10 @@ class Box(Network):
         answer = {set_name: {each.key: each.element for each in self.listed(set_name)} for set_name in ELEMENT_SETS}
         for table, set_name in CHAIN_SETS.items():
             answer[set_name] = readback.chains(json.loads(self.nft(f"list chains {table.split()[0]}")), table)
+        # The agent's own reader finds the sets; libnftables reads them.
+        for set_name in self.balancer.run(network_sets.names):
+            answer[set_name] = {each.key: each.element for each in self.listed(set_name)}
+            answer[CHAINS][set_name] = ("", "")
         return answer
 
 
@@ -417,9 +431,9 @@ def farm(*backends: int, family: int = 4, ports: tuple[int | str, ...] = (80,), 
 def expected(ruleset: Ruleset) -> dict[str, dict[str, Any]]:
     """What `Box.elements` is to answer when the kernel holds this ruleset."""
     result: dict[str, dict[str, Any]] = {set_name: {} for set_name in ELEMENT_SETS}
-    for _farm, elements in ruleset.pieces():
-        for set_name, content in elements.items():
-            result[set_name].update(content)
+    for _farm, piece in ruleset.pieces():
+        for set_name, content in piece.items():
+            result.setdefault(set_name, {}).update(content)
     for table, set_name in CHAIN_SETS.items():
         mine = [chain for chain in ruleset.chains if isinstance(chain, IngressChain) == (table == INGRESS)]
         result[set_name] = {chain.name: ("", "") for chain in mine}

@@ -63,12 +63,16 @@ def test_all_but_the_open_endpoints_ask_for_a_token(document: Any):
 
 def test_every_answer_fits_its_schema(world: World, document: Any):
     client = world.client()
-    client.put_farm("web", {**FARM, "checks": [{"type": "tcp"}]}, comment="for its schema")
+    farms = {"web": {**FARM, "checks": [{"type": "tcp"}], "deny": ["bad"]}}
+    lists = {"bad": {"networks": ["192.0.2.0/24"]}}
+    client.commit({"version": 1, "farms": farms, "network_lists": lists}, comment="for its schema")
     calls = {
         "/configuration": "/configuration",
         "/farms": "/farms",
         "/farms/{name}": "/farms/web",
         "/farms/{name}/clients": "/farms/web/clients",
+        "/network-lists": "/network-lists",
+        "/network-lists/{name}": "/network-lists/bad",
         "/snapshots": "/snapshots",
         "/snapshots/{number}": "/snapshots/2",
         "/snapshots/{a}/diff/{b}": "/snapshots/1/diff/2",

@@ -80,6 +80,8 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "slow_start": 30,
         "drain_timeout": 86400,
         "when_down": "drop",
+        "allow": [],
+        "deny": [],
         "rate_in": 20_000_000,
         "rate_out": 1_500_000_000,
         "dscp_in": 46,
