@@ -11,7 +11,7 @@ from wtforms import Field, FieldList, Form, FormField, StringField
 
 from agent.model import Farm
 from webui import fields
-from webui.fields import Choice, Flag, Menu, Number, Numbers, Pairs, Rate, Servers, Text, Ticks, Words, described
+from webui.fields import Choice, Flag, Menu, Number, Numbers, Pairs, Rate, Servers, Text, Ticks, Word, Words, described
 from webui.forms import ReasonForm
 
 SECTIONS = {
@@ -23,6 +23,7 @@ SECTIONS = {
     ),
     "limits": (
         "limit_rate", "limit_burst", "limit_connections", "limit_prefix4", "limit_prefix6", "limit_action",
+        "limit_resets", "strict_tcp", "log_prefix", "log_rate",
     ),
     "lists": ("allow", "deny"),
     "quality": ("rate_in", "rate_out", "dscp_in", "dscp_out", "traffic_class"),
@@ -106,6 +107,10 @@ class FarmForm(ReasonForm):
     limit_prefix6 = described(Number, "Farm", "limit_prefix6")
     limit_action = described(Choice, "Farm", "limit_action")
     sorry_servers = described(Servers, "Farm", "sorry_servers")
+    limit_resets = described(Number, "Farm", "limit_resets")
+    strict_tcp = described(Flag, "Farm", "strict_tcp")
+    log_prefix = described(Word, "Farm", "log_prefix")
+    log_rate = described(Number, "Farm", "log_rate")
     checks = FieldList(FormField(CheckForm))
     backends = FieldList(FormField(BackendForm))
 

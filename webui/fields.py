@@ -52,6 +52,14 @@ class Text(StringField):  # type: ignore[misc]  # wtforms has no types
         return (self.data or "").strip()
 
 
+class Word(Text):
+    """A text that may be left out."""
+
+    def content(self) -> str | None:
+        """What was typed; None for nothing."""
+        return super().content() or None
+
+
 class Number(StringField):  # type: ignore[misc]
     """A number; the model's default when nothing is typed."""
 

@@ -81,7 +81,7 @@ def _farms(farms: Mapping[str, FarmNow]) -> Iterator[Family]:
     yield Family(
         "sluice_farm_turned_away_total",
         "counter",
-        "New connections that a limit of the farm turned away; absent for a farm that limits no source.",
+        "What a limit of the farm turned away; absent for a farm that limits nothing.",
         limits,
     )
     yield Family(

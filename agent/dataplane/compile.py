@@ -17,7 +17,7 @@ from agent.dataplane.assignment import (
     sorry_name,
 )
 from agent.dataplane.ingress import FARM, answer, course, entrances, leaves, picking
-from agent.dataplane.limits import Limits
+from agent.dataplane.limits import COUNTERS, Limits, Resets, policies
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import NOWHERE, Chain, Element, Elements, Part, Reach, Ruleset, Whole
@@ -166,8 +166,7 @@ def compile_side(
         gone = {backend: mark in cut for backend, mark in marks.items() if mark in failed}
         elements |= forwarded.hops(side, farm, numbers, reach, gone)
     else:
-        limits = Limits.of(farm, side.family)
-        elements |= {name: {str(numbers.mark): ("", "")} for name in (limits.counters if limits else ())}
+        elements |= _limited(side, farm, str(numbers.mark))
         elements |= _targets(side, farm, numbers)
     shares = {who: count / len(sequence) for who, count in Counter(sequence).items()}
     return Part(farm, weights, roles, numbers, elements, failed, cut, shares, reach)
@@ -187,11 +186,20 @@ def _balanced(
         elements |= _persistent(side, farm, mark, {name: marks[name] for name in weights}, marks)
         elements["choosers"] = {mark: (chain, "")}
         chain = f"jump {persistence.name}"
-    if limits := Limits.of(farm, side.family):
+    if farm.checked:
         elements["admitted"] = {mark: (chain, "")}
-        chain = f"jump {limits.name}"
+        chain = f"jump {Limits.of(farm, side.family).name}"
     elements["pickers"] = {mark: (chain, str(side))}
     elements[picker.buckets] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
+    return elements
+
+
+def _limited(side: Side, farm: Farm, mark: str) -> dict[str, Mapping[str, Element]]:
+    """What counts by limit, and leads resets to theirs; also while nobody serves."""
+    reasons = Limits.of(farm, side.family).reasons if farm.checked else ()
+    elements: dict[str, Mapping[str, Element]] = {COUNTERS[reason]: {mark: ("", "")} for reason in reasons}
+    if resets := Resets.of(farm, side.family):
+        elements |= {"over_resets": {mark: ("", "")}, "resetters": {mark: (f"jump {resets.name}", "")}}
     return elements
 
 
@@ -280,8 +288,8 @@ def chains_of(
             # Clients in a map of the farm's own outlive a time without backends, as those in the shared ones do.
             found.update(filter(None, [Persistence.of(part.farm, side.family, part.numbers.mark)]))
         # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
-        if part.farm.limited and not ingress:
-            found.update(filter(None, [Limits.of(part.farm, side.family)]))
+        if (part.farm.checked or part.farm.limited) and not ingress:
+            found |= policies(part.farm, side.family)
         if screening.screened(part.farm):
             found |= screening.chains_of(part.farm, side.family)
     for family in families:

@@ -145,7 +145,7 @@ class Kernel:
         return {who: Counters(*figures[mark]) for mark, who in (self._applied.marks().items() if self._applied else ())}
 
     def turned_away(self) -> dict[str, dict[str, int]]:
-        """New connections that limits turned away, by farm and limit (`rate`, `connections`); of farms with limits."""
+        """How much limits turned away, by farm and limit (the names are TurnedAway's), of the farms that have them."""
         farms = {part.numbers.mark: side.farm for side, part in self._applied.parts.items()} if self._applied else {}
         found: dict[str, dict[str, int]] = {}
         for limit, set_name in COUNTERS.items():

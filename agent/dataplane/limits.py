@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Limits of each source: chains that turn new connections away, and the sets that know the sources.
+"""Limits of each source: chains that turn packets away, and the sets that know the sources.
 
-    1 the source opens connections faster than it may: turned away, counted in `over_rate`
-    2 it has more of them open than it may:            turned away, counted in `over_connections`
-    3 the farm's persistence or picker goes on
+A farm's `limit` chain, for a connection's first packet:
+
+    1 it is TCP and does not begin with a SYN, and the farm is strict: dropped, counted in `not_syn`
+    2 the source opens connections faster than it may: turned away, counted in `over_rate`
+    3 it has more of them open than it may:            turned away, counted in `over_connections`
+    4 it is logged, if the farm says so
+    5 the farm's persistence or picker goes on
+
+Its `resets` chain, for each TCP reset, before connection tracking: beyond the limit dropped, counted in `over_resets`.
 
 A chain serves every farm with the same setting; sources are told apart by farm. The bounds are written into the
 elements of the sets when packets make them, so each setting has sets of its own: another bound is another set, and
-begins to count anew.
+begins to count anew. All that a chain says is in its name, so that it is known again after a restart.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from agent.dataplane.pool import masked
 from agent.model import Family, Farm
@@ -21,10 +27,24 @@ from agent.model import Family, Farm
 METER_SIZE = 1 << 18
 """Sources that a set knows at a time: one beyond is not limited."""
 
-COUNTERS = {"rate": "over_rate", "connections": "over_connections"}
+Reason = Literal["rate", "connections", "strict", "resets"]
+
+COUNTERS: dict[Reason, str] = {
+    "rate": "over_rate",
+    "connections": "over_connections",
+    "strict": "not_syn",
+    "resets": "over_resets",
+}
 """The sets that count, by farm, what each limit turned away."""
 
-_NAME = re.compile(r"limit([46])_([0-9]{1,3})(?:_r([0-9]{1,7})_b([0-9]{1,7}))?(?:_c([0-9]{1,5}))?(_reject)?")
+PREFIXES = ("limit", "resets", "away")
+"""What the names of chains of this file begin with."""
+
+_LOG = r"(?:_log([0-9]{1,4})_([A-Za-z0-9][A-Za-z0-9_.-]{0,31}))?"
+_LIMITS = re.compile(
+    r"limit([46])_([0-9]{1,3})(?:_r([0-9]{1,7})_b([0-9]{1,7}))?(?:_c([0-9]{1,5}))?(_reject)?(_strict)?" + _LOG
+)
+_RESETS = re.compile(r"resets([46])_([0-9]{1,3})_([0-9]{1,7})" + _LOG)
 
 
 @dataclass(frozen=True, order=True)
@@ -52,6 +72,60 @@ class Meter:
         return f"{verb} @{self.name} {{ meta mark . ({masked(self.family, self.prefix)}) {self.bound} }}"
 
 
+def _rate(kind: str, family: Family, prefix: int, rate: int, burst: int) -> Meter:
+    bound = f"limit rate over {rate}/second burst {burst} packets"
+    # By the timeout all that a source may do at once is its again: nothing is lost with what is forgotten.
+    return Meter(f"{kind}{family}_{prefix}_{rate}_{burst}", family, prefix, bound, burst // rate + 1)
+
+
+@dataclass(frozen=True)
+class Log:
+    """Lines in the kernel's log, `rate` in a second at most."""
+
+    rate: int
+    prefix: str
+
+    @classmethod
+    def of(cls, farm: Farm) -> Self | None:
+        """What `farm` wants to have logged."""
+        return cls(farm.log_rate, farm.log_prefix) if farm.log_prefix else None
+
+    @classmethod
+    def named(cls, rate: str | None, prefix: str | None) -> Self | None:
+        """From the parts of a chain's name."""
+        return cls(int(rate), prefix) if rate and prefix else None
+
+    @property
+    def name(self) -> str:
+        """What it adds to the name of a chain."""
+        return f"_log{self.rate}_{self.prefix}"
+
+    def rule(self, what: str) -> str:
+        """The rule that logs a packet; no more than that."""
+        return f'limit rate {self.rate}/second burst {self.rate} packets log prefix "{self.prefix} {what}: " level info'
+
+
+@dataclass(frozen=True)
+class Away:
+    """The end of a packet that is logged before it is turned away."""
+
+    reason: Reason
+    reject: bool
+    log: Log
+
+    declaration = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its chain."""
+        return f"away_{self.reason}{'_reject' if self.reject else ''}{self.log.name}"
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules of its chain."""
+        return self.log.rule(f"turned away ({self.reason})"), "goto turned_away" if self.reject else "drop"
+
+
 @dataclass(frozen=True)
 class Limits:
     """One way to limit sources, for any number of farms. `rate` in connections per second; None: no such limit."""
@@ -62,26 +136,34 @@ class Limits:
     burst: int
     connections: int | None
     reject: bool
+    strict: bool = False
+    log: Log | None = None
 
     declaration = ""
     """No hook leads to its chain."""
 
     @classmethod
-    def of(cls, farm: Farm, family: Family) -> Self | None:
-        """What `farm` wants for its clients of a family; None if it limits nobody."""
-        if not farm.limited:
-            return None
-        prefix = farm.limit_prefix4 if family == 4 else farm.limit_prefix6
-        burst = farm.limit_burst if farm.limit_rate else 0
-        return cls(family, prefix, farm.limit_rate, burst, farm.limit_connections, farm.limit_action == "reject")
+    def of(cls, farm: Farm, family: Family) -> Self:
+        """What `farm` wants for its clients of a family."""
+        bounded = bool(farm.limit_rate or farm.limit_connections)
+        return cls(
+            family,
+            _prefix(farm, family) if bounded else 0,
+            farm.limit_rate,
+            farm.limit_burst if farm.limit_rate else 0,
+            farm.limit_connections,
+            bounded and farm.limit_action == "reject",
+            farm.strict_tcp,
+            Log.of(farm),
+        )
 
     @classmethod
     def named(cls, chain: str) -> Self | None:
         """The setting whose chain has this name; None for any other name."""
-        match = _NAME.fullmatch(chain)
+        match = _LIMITS.fullmatch(chain)
         if not match:
             return None
-        family, prefix, rate, burst, connections, reject = match.groups()
+        family, prefix, rate, burst, connections, reject, strict, *log = match.groups()
         return cls(
             4 if family == "4" else 6,
             int(prefix),
@@ -89,45 +171,155 @@ class Limits:
             int(burst or 0),
             int(connections) if connections else None,
             bool(reject),
+            bool(strict),
+            Log.named(*log),
         )
 
     @property
     def name(self) -> str:
-        """The name of its chain; all of the setting is in it."""
+        """The name of its chain."""
         rate = f"_r{self.rate}_b{self.burst}" if self.rate else ""
         connections = f"_c{self.connections}" if self.connections else ""
-        return f"limit{self.family}_{self.prefix}{rate}{connections}{'_reject' if self.reject else ''}"
+        more = (
+            f"{'_reject' if self.reject else ''}{'_strict' if self.strict else ''}{self.log.name if self.log else ''}"
+        )
+        return f"limit{self.family}_{self.prefix}{rate}{connections}{more}"
 
     @property
     def meters(self) -> tuple[Meter, ...]:
         """The sets that its chain uses; settings that share a bound share its set."""
-        found = []
-        if self.rate:
-            name = f"rate{self.family}_{self.prefix}_{self.rate}_{self.burst}"
-            bound = f"limit rate over {self.rate}/second burst {self.burst} packets"
-            # By then all that it may do at once is its again: nothing is lost with what is forgotten.
-            found.append(Meter(name, self.family, self.prefix, bound, self.burst // self.rate + 1))
-        if self.connections:
-            name = f"count{self.family}_{self.prefix}_{self.connections}"
-            found.append(Meter(name, self.family, self.prefix, f"ct count over {self.connections}", None))
-        return tuple(found)
+        return tuple(meter for meter, _, _ in self._checks() if meter)
 
     @property
-    def counters(self) -> tuple[str, ...]:
-        """The sets that count what it turns away, in the order of `meters`."""
-        return tuple(name for name in COUNTERS.values() if {"over_rate": self.rate}.get(name, self.connections))
+    def reasons(self) -> tuple[Reason, ...]:
+        """What it turns packets away for."""
+        return tuple(reason for _, _, reason in self._checks())
+
+    @property
+    def ends(self) -> tuple[Away, ...]:
+        """The chains that its chain leads to."""
+        return tuple(self._away(reason) for reason in self.reasons) if self.log else ()
 
     @property
     def rules(self) -> tuple[str, ...]:
         """The rules of its chain."""
-        end = "goto turned_away" if self.reject else "drop"
-        checks = zip(self.meters, self.counters, strict=True)
-        return (
-            *(f"{meter.update} meta mark @{counter} {end}" for meter, counter in checks),
-            "meta mark vmap @admitted",
-        )
+        checks = [f"{check} meta mark @{COUNTERS[reason]} {self._end(reason)}" for _, check, reason in self._checks()]
+        return (*checks, *([self.log.rule("new")] if self.log else []), "meta mark vmap @admitted")
+
+    def _checks(self) -> Iterator[tuple[Meter | None, str, Reason]]:
+        if self.strict:
+            yield None, "tcp flags & (fin | syn | rst | ack) != syn", "strict"
+        if self.rate:
+            meter = _rate("rate", self.family, self.prefix, self.rate, self.burst)
+            yield meter, meter.update, "rate"
+        if self.connections:
+            name = f"count{self.family}_{self.prefix}_{self.connections}"
+            meter = Meter(name, self.family, self.prefix, f"ct count over {self.connections}", None)
+            yield meter, meter.update, "connections"
+
+    def _away(self, reason: Reason) -> Away:
+        if self.log is None:
+            raise ValueError("nothing is logged")
+        return Away(reason, self.reject and reason != "strict", self.log)
+
+    def _end(self, reason: Reason) -> str:
+        if self.log:
+            return f"goto {self._away(reason).name}"
+        return "goto turned_away" if self.reject and reason != "strict" else "drop"
+
+
+@dataclass(frozen=True)
+class Resets:
+    """One limit of TCP resets per second of a source, for any number of farms."""
+
+    family: Family
+    prefix: int
+    rate: int
+    log: Log | None = None
+
+    @classmethod
+    def of(cls, farm: Farm, family: Family) -> Self | None:
+        """What `farm` wants for its clients of a family."""
+        return cls(family, _prefix(farm, family), farm.limit_resets, Log.of(farm)) if farm.limit_resets else None
+
+    @classmethod
+    def named(cls, chain: str) -> Self | None:
+        """The setting whose chain has this name; None for any other name."""
+        match = _RESETS.fullmatch(chain)
+        if not match:
+            return None
+        return cls(4 if match[1] == "4" else 6, int(match[2]), int(match[3]), Log.named(match[4], match[5]))
+
+    declaration = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its chain."""
+        return f"resets{self.family}_{self.prefix}_{self.rate}{self.log.name if self.log else ''}"
+
+    @property
+    def meters(self) -> tuple[Meter, ...]:
+        """The set that its chain uses."""
+        return (_rate("reset", self.family, self.prefix, self.rate, self.rate),)
+
+    @property
+    def ends(self) -> tuple[Away, ...]:
+        """The chains that its chain leads to."""
+        return (Away("resets", reject=False, log=self.log),) if self.log else ()
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules of its chain."""
+        (meter,) = self.meters
+        return (f"{meter.update} meta mark @over_resets {f'goto {self.ends[0].name}' if self.ends else 'drop'}",)
+
+
+@dataclass(frozen=True)
+class ResetGate:
+    """The chain that leads resets to the limits of their farms; all packets pass it while there is such a limit.
+
+    It is before connection tracking, which takes a reset's word that the connection has ended, whoever drops it later.
+    """
+
+    name = "resets"
+    declaration = "type filter hook prerouting priority raw; policy accept"
+    rules = (
+        "meta l4proto != tcp accept",
+        "tcp flags & rst == 0 accept",
+        "meta mark set ip daddr . meta l4proto . th dport map @services4 meta mark vmap @resetters",
+        "meta mark set ip6 daddr . meta l4proto . th dport map @services6 meta mark vmap @resetters",
+        "meta mark set ip daddr . meta l4proto . th dport map @ranges4 meta mark vmap @resetters",
+        "meta mark set ip6 daddr . meta l4proto . th dport map @ranges6 meta mark vmap @resetters",
+        "meta mark set ip daddr map @whole4 meta mark vmap @resetters",
+        "meta mark set ip6 daddr map @whole6 meta mark vmap @resetters",
+        "meta mark set 0",
+    )
+
+
+PolicyChain = Limits | Resets | ResetGate | Away
+
+
+def policies(farm: Farm, family: Family) -> set[PolicyChain]:
+    """Every chain that `farm` wants for its clients of a family."""
+    found: set[PolicyChain] = set()
+    if farm.checked:
+        limits = Limits.of(farm, family)
+        found |= {limits, *limits.ends}
+    if resets := Resets.of(farm, family):
+        found |= {ResetGate(), resets, *resets.ends}
+    return found
 
 
 def meters_of(chains: Iterable[object]) -> frozenset[Meter]:
     """The sets that these chains use."""
-    return frozenset(meter for chain in chains if isinstance(chain, Limits) for meter in chain.meters)
+    return frozenset(meter for chain in chains if isinstance(chain, Limits | Resets) for meter in chain.meters)
+
+
+def meters_named(chains: Iterable[str]) -> frozenset[Meter]:
+    """The sets that the chains with these names use."""
+    names = list(chains)
+    return meters_of([*map(Limits.named, names), *map(Resets.named, names)])
+
+
+def _prefix(farm: Farm, family: Family) -> int:
+    return farm.limit_prefix4 if family == 4 else farm.limit_prefix6

@@ -7,12 +7,13 @@ from typing import Any
 from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
 from agent.dataplane.forwarded import backend_of
 from agent.dataplane.ingress import FARM
+from agent.dataplane.limits import PREFIXES
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.ruleset import Element, Elements
 from agent.dataplane.tables import INGRESS
 from agent.model import Family
 
-_COMES = re.compile(r"hash|persist|limit|dscp|grade|quality|screen|sift|sieve")
+_COMES = re.compile("|".join(("hash", "persist", "dscp", "grade", "quality", "screen", "sift", "sieve", *PREFIXES)))
 """The names of chains of `table inet sluice` that come and go; in the other table all do."""
 _FAMILIES: dict[str, Family] = {"4": 4, "6": 6}
 TARGETS: dict[str, Family] = {"backends4": 4, "backends6": 6, "hosts4": 4, "hosts6": 6}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
 from agent.dataplane.assignment import Assignment, Side, SideNumbers
-from agent.dataplane.limits import Limits
+from agent.dataplane.limits import PolicyChain
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, is_exact
 from agent.dataplane.quality import Marking, Stage
@@ -20,7 +20,7 @@ Element = tuple[str, str]
 """What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
 Elements = Mapping[str, Mapping[str, Element]]
 """Elements by set and key, all in the notation of nft."""
-Chain = HashPicker | Persistence | Limits | Stage | Marking | Sieve | NetworkSet | IngressChain
+Chain = HashPicker | Persistence | PolicyChain | Stage | Marking | Sieve | NetworkSet | IngressChain
 """A chain, or a set, that is not of the skeleton: it comes with the first who wants it and goes with the last."""
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from agent.dataplane.ingress import rank_of
 from agent.dataplane.layout import is_network_set
-from agent.dataplane.limits import Limits, Meter, meters_of
+from agent.dataplane.limits import Meter, meters_named, meters_of
 from agent.dataplane.persistence import OwnMap, own_maps
 from agent.dataplane.quality import GRADE, QUALITY
 from agent.dataplane.ruleset import Chain, Element, Elements, Ruleset, changed
@@ -111,7 +111,7 @@ def delta_from(held: Elements, new: Ruleset) -> list[Command]:
     chains = {_place(chain): chain for chain in new.chains}
     found = {(set_name, name) for set_name in CHAIN_SETS.values() for name in held.get(set_name, {})}
     names = held.get(CHAINS, {})
-    before_sets: set[Meter | OwnMap] = {*meters_of(map(Limits.named, names))}
+    before_sets: set[Meter | OwnMap] = {*meters_named(names)}
     before_sets |= {own for own in map(OwnMap.of_chain, names) if own}
     after_sets = _sets_of(new.chains)
     come_first = _come([chain for place, chain in chains.items() if place not in found], after_sets - before_sets)

@@ -44,6 +44,9 @@ _SETS = f"""\
 	set usable {{ typeof ct mark; comment "backends that take connections, of farms with persistence"; }}
 	set over_rate {{ typeof meta mark; counter; comment "farms: turned away, their source opens too many a second"; }}
 	set over_connections {{ typeof meta mark; counter; comment "farms: turned away, their source has too many open"; }}
+	set over_resets {{ typeof meta mark; counter; comment "farms: resets dropped, their source sends too many"; }}
+	set not_syn {{ typeof meta mark; counter; comment "farms: dropped, the first packet of TCP is no SYN"; }}
+	map resetters {{ typeof meta mark : verdict; comment "farm -> how its sources' resets are limited"; }}
 	set masqueraded {{ typeof ct mark; comment "backends that see the appliance's address"; }}
 	set traffic {{ typeof ct mark . ct direction; counter; comment "packets and bytes of each backend"; }}
 	set virtual4 {{ typeof ip daddr; comment "virtual addresses that are no link's own"; }}
@@ -179,7 +182,8 @@ table {INGRESS} {{
 ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
     "pickers", "admitted", "choosers", "buckets", "shared", "static4", "static6", "usable",
-    "over_rate", "over_connections", "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
+    "over_rate", "over_connections", "over_resets", "not_syn", "resetters",
+    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
     "arms", "near4", "near6", "graded", "ceilings", "classes", "markings",
     "screened4", "screened6", "screen_services4", "screen_services6", "screen_ranges4", "screen_ranges6",
     "screen_whole4", "screen_whole6", "sieves", "denied", "unlisted",

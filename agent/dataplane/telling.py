@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from agent.dataplane.limits import PREFIXES
 from agent.dataplane.packet import Packet, endpoint
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.readback import TARGETS
@@ -24,10 +25,12 @@ SORRY = "sorry server"
 """What a farm's sorry server is called where a backend is named."""
 
 _OVER = {
-    "over_rate": "opens more connections a second than the farm lets it (`limit_rate`)",
-    "over_connections": "has as many connections open as the farm lets it (`limit_connections`)",
+    "over_rate": "Its source opens more connections a second than the farm lets it (`limit_rate`).",
+    "over_connections": "Its source has as many connections open as the farm lets it (`limit_connections`).",
+    "over_resets": "Its source sends more resets a second than the farm lets it (`limit_resets`).",
+    "not_syn": "It is the first packet that is known of its connection, and no SYN (`strict_tcp`).",
 }
-"""What is said of a source by the set that counts it."""
+"""What is said of a packet by the set that counts it."""
 
 _DISCARDED = "Dropped: so the farm says (`when_down`) for when no backend takes connections."
 _DENIED = "Dropped: the client is in a network list that the farm denies (`deny`)."
@@ -162,8 +165,8 @@ def _ours(tale: _Tale, step: Event, known: Known, seen: Packet | None) -> None:
         tale.words.append(f"Its destination became {where}" + (f", {_named(tale.who[1])}." if tale.who else "."))
     elif step.chain.startswith("balance") and step.verdict.startswith("goto "):
         tale.words.append("The farm has no backend that takes connections.")
-    elif step.chain.startswith(("limit", "persist")) and step.kind == "rule":
-        (_limited if step.chain.startswith("limit") else _remembered)(tale, step, rule)
+    elif step.chain.startswith(("persist", *PREFIXES)) and step.kind == "rule":
+        (_remembered if step.chain.startswith("persist") else _limited)(tale, step, rule)
     elif step.verdict == "goto unserved":
         tale.words.append(f"It is for the appliance: no farm serves {_service(tale.first)} of this virtual address.")
     elif step.kind == "rule" and (picker := picker_of(step.chain)) and step.verdict == "continue":
@@ -202,9 +205,9 @@ def _remembered(tale: _Tale, step: Event, rule: str) -> None:
 
 def _limited(tale: _Tale, step: Event, rule: str) -> None:
     """A step in the chain of a farm's limits."""
-    if step.verdict in ("drop", "goto turned_away"):
-        over = next((words for name, words in _OVER.items() if f"@{name} " in rule), "is beyond a limit")
-        tale.words.append(f"Its source {over}.")
+    over = next((words for name, words in _OVER.items() if f"@{name} " in rule), None)
+    if over and step.verdict.startswith(("drop", "goto ")):
+        tale.words.append(over)
 
 
 def _picked(picker: Picker | HashPicker) -> str:
@@ -236,7 +239,7 @@ def _dropped(tale: _Tale, step: Event, rule: str) -> None:
         else:
             why = "finds it invalid: its connection has ended, or it is out of the window."
         tale.ends("dropped", _FORWARD + why)
-    elif step.chain.startswith("limit"):
+    elif step.chain.startswith(PREFIXES):
         tale.ends("dropped", "Dropped by the farm's limits.")
     elif "guarded" in rule or "discarded" in rule:
         tale.ends("dropped", _GUARD if "guarded" in rule else _DISCARDED)

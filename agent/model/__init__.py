@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an administrator means: the configuration document, its rules and its faults. Pure data, no I/O."""
 
+from agent.model.backend import Backend, SorryServer
 from agent.model.check import TcpCheck
 from agent.model.document import VERSION, Configuration, Link, System
-from agent.model.farm import Backend, Family, Farm, SorryServer
+from agent.model.farm import Family, Farm
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.ingress_rules import taken
 from agent.model.network_list import NetworkList

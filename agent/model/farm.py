@@ -6,16 +6,16 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from agent.model.backend import Backend, SorryServer
 from agent.model.check import TcpCheck
 from agent.model.part import Part
-from agent.model.types import BitRate, Dscp, HostAddress, Name, NetworkAddress, Port, Ports
+from agent.model.types import BitRate, Dscp, HostAddress, LogPrefix, Name, NetworkAddress, Ports
 
 Protocol = Literal["tcp", "udp", "sctp", "all"]
 Family = Literal[4, 6]
 Forwarding = Literal["dnat", "snat", "stateless", "direct"]
 Scheduler = Literal["round-robin", "weighted", "source-hash", "priority"]
 Persistence = Literal["none", "address", "address-port"]
-BackendState = Literal["enabled", "drain", "disabled"]
 WhenDown = Literal["reject", "drop"]
 OnFailure = Literal["keep", "cut"]
 LimitAction = Literal["drop", "reject"]
@@ -32,55 +32,6 @@ MAX_BACKENDS = 256
 """Backends of a farm."""
 
 _HASH_BUCKETS = ((4, 509), (10, 2039), (20, 8191), (MAX_BACKENDS, 65521))
-
-
-class Backend(Part):
-    """A server that a farm sends connections to."""
-
-    address: HostAddress = Field(title="Address", description="The server's IP address.")
-    port: Port | None = Field(
-        default=None,
-        title="Port",
-        description="The server's port; by default the port that the client asked for.",
-    )
-    weight: int = Field(
-        default=1,
-        ge=1,
-        le=256,
-        title="Weight",
-        description="Its share among the farm's backends; used by `weighted` and `source-hash`.",
-    )
-    tier: int = Field(
-        default=1,
-        ge=1,
-        le=8,
-        title="Tier",
-        description="Backends of a higher tier stand by until those below are too few.",
-    )
-    max_connections: int | None = Field(
-        default=None,
-        ge=1,
-        le=1_000_000,
-        title="Most connections",
-        description="With so many open it takes no new ones: they go to others; by default it takes all that come.",
-    )
-    state: BackendState = Field(
-        default="enabled",
-        title="State",
-        description="`enabled` takes connections; `drain` finishes those it has and takes no new ones; "
-        "`disabled` takes nothing, is not checked, and the connections that it has are cut at once.",
-    )
-
-
-class SorryServer(Part):
-    """A server that answers a farm's clients while no backend of its IP family takes connections; never checked."""
-
-    address: HostAddress = Field(title="Address", description="The server's IP address.")
-    port: Port | None = Field(
-        default=None,
-        title="Port",
-        description="The server's port; by default the port that the client asked for.",
-    )
 
 
 class Farm(Part):
@@ -283,6 +234,34 @@ class Farm(Part):
         title="Beyond a limit",
         description="`drop`: the client gets no answer. `reject`: it is refused at once.",
     )
+    limit_resets: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        title="TCP resets of a source",
+        description="So many resets (RST) each client may send in a second; more are dropped; by default none is.",
+        json_schema_extra={"unit": "1/s"},
+    )
+    strict_tcp: bool = Field(
+        default=False,
+        title="Strict TCP",
+        description="A TCP connection begins with a SYN: what belongs to no connection that is known is dropped, and "
+        "not taken for the middle of one.",
+    )
+    log_prefix: LogPrefix | None = Field(
+        default=None,
+        title="Log prefix",
+        description="Log new connections, and what the farm's limits turn away, in the journal, with this word in "
+        "front; by default nothing is logged.",
+    )
+    log_rate: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        title="Log rate",
+        description="So many lines of each kind at most; what is more is not logged.",
+        json_schema_extra={"unit": "1/s"},
+    )
     allow: list[Name] = Field(
         default_factory=list,
         max_length=MAX_LISTS,
@@ -351,9 +330,16 @@ class Farm(Part):
         return tuple(sorted({address.version for address in self.addresses}))
 
     @property
+    def checked(self) -> bool:
+        """Whether a new connection is looked at before it is balanced: limited, held to be one, or logged."""
+        bounded = self.limit_rate is not None or self.limit_connections is not None
+        return bounded or self.strict_tcp or self.log_prefix is not None
+
+    @property
     def limited(self) -> bool:
-        """Whether a source is limited in any way."""
-        return self.limit_rate is not None or self.limit_connections is not None
+        """Whether packets may be turned away."""
+        bounds = (self.limit_rate, self.limit_connections, self.limit_resets)
+        return self.strict_tcp or any(bound is not None for bound in bounds)
 
     def sorry_server(self, family: Family) -> SorryServer | None:
         """The sorry server of a family."""

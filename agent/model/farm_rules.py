@@ -91,6 +91,13 @@ def _static(name: str, farm: Farm) -> Iterator[Fault]:
             before = network
 
 
+def _limits(name: str, farm: Farm) -> Iterator[Fault]:
+    if not {"tcp", "all"} & set(farm.protocols):
+        for field in ("limit_resets", "strict_tcp"):
+            if getattr(farm, field):
+                yield Fault(pointer("farms", name, field), "has no use: the farm does not serve TCP; leave it out")
+
+
 def _sorry_servers(name: str, farm: Farm) -> Iterator[Fault]:
     for index, server in enumerate(farm.sorry_servers):
         where = pointer("farms", name, "sorry_servers", index, "address")
@@ -162,6 +169,7 @@ _RULES = (
     _ports,
     _hashing,
     _persistence,
+    _limits,
     _sorry_servers,
     _lists,
     _tiers,

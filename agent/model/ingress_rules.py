@@ -4,8 +4,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 
+from agent.model.backend import Backend, SorryServer
 from agent.model.document import Configuration
-from agent.model.farm import Backend, Farm, SorryServer
+from agent.model.farm import Farm
 from agent.model.faults import Fault, pointer
 from agent.model.types import Address
 
@@ -69,8 +70,8 @@ def _persistence(name: str, farm: Farm) -> Iterator[Fault]:
 
 
 def _limits(name: str, farm: Farm) -> Iterator[Fault]:
-    for field, what in (("limit_rate", farm.limit_rate), ("limit_connections", farm.limit_connections)):
-        if what is not None:
+    for field in ("limit_rate", "limit_connections", "limit_resets", "strict_tcp", "log_prefix"):
+        if getattr(farm, field):
             yield Fault(
                 pointer("farms", name, field),
                 f"is not possible with `{farm.forwarding}`, where nothing knows connections; leave it out, or use "

@@ -105,17 +105,20 @@ def _limits(config: Configuration) -> Iterator[Fault]:
         (
             farm.limit_rate and (farm.limit_rate, farm.limit_burst),
             farm.limit_connections,
+            farm.limit_resets,
             farm.limit_prefix4,
             farm.limit_prefix6,
             farm.limit_action,
+            farm.strict_tcp,
+            farm.log_prefix and (farm.log_prefix, farm.log_rate),
         )
         for farm in config.farms.values()
-        if farm.limited
+        if farm.checked or farm.limited
     }
     if len(settings) > MAX_LIMITS:
         yield Fault(
             pointer("farms"),
-            f"have {len(settings)} different settings of limits (rate, burst, connections, prefixes, action); "
+            f"have {len(settings)} different settings of limits (bounds, prefixes, action, strict, log); "
             f"the appliance takes {MAX_LIMITS}",
         )
 

@@ -63,10 +63,12 @@ class SorryServerNow(_Answer):
 
 
 class TurnedAway(_Answer):
-    """What a farm's limits turned away, since the farm was created or last got limits."""
+    """How much a farm's limits turned away, since the farm was created or last got limits."""
 
     rate: int = Field(default=0, description="New connections of sources that opened too many a second.")
     connections: int = Field(default=0, description="New connections of sources that had too many open.")
+    strict: int = Field(default=0, description="TCP packets of no known connection that were no SYN.")
+    resets: int = Field(default=0, description="TCP resets of sources that sent too many a second.")
 
 
 class FarmNow(_Answer):
@@ -84,7 +86,7 @@ class FarmNow(_Answer):
     when_down: str = Field(description="What clients get while no backend takes connections.")
     exact_turn: bool = Field(description="Whether its turn is its own (round robin exact), not shared with others.")
     traffic: Traffic
-    turned_away: TurnedAway | None = Field(default=None, description="null where the farm limits no source.")
+    turned_away: TurnedAway | None = Field(default=None, description="null where the farm limits nothing.")
     dropped: dict[str, int] = Field(
         default_factory=dict,
         description="Packets that a setting of the farm has dropped since it is there, by the name of the setting, "

@@ -25,6 +25,7 @@ Network = IPv4Network | IPv6Network
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 LINK_PATTERN = r"^[a-z][a-z0-9_.-]{0,14}$"
+LOG_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$"
 HOSTNAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,7}$"
 
 
@@ -255,6 +256,7 @@ InterfaceAddress = Annotated[
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 LinkName = Annotated[str, StringConstraints(pattern=LINK_PATTERN)]
 Hostname = Annotated[str, StringConstraints(pattern=HOSTNAME_PATTERN, max_length=253)]
+LogPrefix = Annotated[str, StringConstraints(pattern=LOG_PATTERN)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Ports = Annotated[
     PortRange,

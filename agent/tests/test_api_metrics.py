@@ -131,6 +131,7 @@ def test_farms_and_backends_with_their_figures():
         'sluice_sorry_server_answers{farm="dead",family="4"} 1',
         'sluice_sorry_server_answers{farm="dead",family="6"} 0',
         'sluice_sorry_server_connections_active{farm="dead",family="4"} 7',
+        'sluice_farm_turned_away_total{farm="narrow",limit="resets"} 0',
         'sluice_link_up{link="eth0"} 0',
         "sluice_snapshot 4",
         "sluice_uptime_seconds 12.5",

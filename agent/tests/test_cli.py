@@ -110,7 +110,7 @@ def test_status_says_that_the_sorry_server_answers(world: World, capsys: pytest.
 def test_status_says_what_limits_turned_away(world: World, capsys: pytest.CaptureFixture[str]):
     world.client().put_farm("web", FARM | {"limit_rate": 10})
     assert main(["status"]) == 0
-    assert "turned away by limits: rate 5, connections 0" in capsys.readouterr().out
+    assert "turned away by limits: rate 5, connections 0, strict 0, resets 0" in capsys.readouterr().out
     world.client().put_farm("web", FARM)
     assert main(["status"]) == 0
     assert "turned away" not in capsys.readouterr().out

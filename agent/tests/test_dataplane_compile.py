@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From documents to rulesets and their differences, without a kernel."""
 
+import itertools
 import json
 import re
 from ipaddress import ip_address, ip_network
@@ -13,13 +14,14 @@ from nft_json import held
 from agent.dataplane import compile_ruleset, readback, reweigh, script
 from agent.dataplane.assignment import Side
 from agent.dataplane.kernel import _refusal
-from agent.dataplane.limits import Limits, meters_of
+from agent.dataplane.limits import Limits, Log, Resets, meters_named, meters_of
 from agent.dataplane.persistence import OwnMap, own_maps
 from agent.dataplane.pool import HashPicker, picker_of
 from agent.dataplane.script import CHAIN_SETS, CHAINS, MAPS, METERS, delta, delta_from, text
 from agent.dataplane.skeleton import ELEMENT_SETS
 from agent.dataplane.tables import IngressChain
 from agent.model import validate
+from agent.model.types import LOG_PATTERN
 
 WEB4 = Side("web", 4)
 WEB = {
@@ -82,17 +84,23 @@ def _chain(result, kind, command):
     content = result.setdefault(kind, {})
     words = command.split()
     if words[0] == "delete":
-        leading = ("in_pickers", "lives") if kind not in (CHAINS, METERS, MAPS) else ("pickers", "admitted")
+        leading = (
+            ("in_pickers", "lives") if kind not in (CHAINS, METERS, MAPS) else ("pickers", "admitted", "resetters")
+        )
         jumps = [value for name in leading for value, _ in result.get(name, {}).values()]
         assert f"jump {words[-1]}" not in jumps
-        limits = [limits for limits in map(Limits.named, result.get(CHAINS, {})) if limits]
-        used = {meter.name for meter in meters_of(limits)}
-        used |= {own.name for own in map(OwnMap.of_chain, result.get(CHAINS, {})) if own}
-        assert words[-1] not in used or kind == CHAINS
+        names = result.get(CHAINS, {})
+        limits = [found for name in names for found in (Limits.named(name), Resets.named(name)) if found]
+        used = [*meters_of(limits), *(end for each in limits for end in each.ends)]
+        maps = {own.name for own in map(OwnMap.of_chain, names) if own}
+        assert words[-1] not in {each.name for each in used} | maps
         del content[words[-1]]
     else:
         assert words[5] not in content
-        assert {word[1:] for word in words if word.startswith(("@rate", "@count"))} <= result.get(METERS, {}).keys()
+        here = {*result.get(METERS, {}), *result.get(CHAINS, {})}
+        sets = {word[1:] for word in words if word.startswith(("@rate", "@count", "@reset4", "@reset6"))}
+        ends = {after.rstrip(";") for word, after in itertools.pairwise(words) if word == "goto" and "away_" in after}
+        assert sets | ends <= here
         maps = {word[1:] for word in words if re.fullmatch("@sticky.*_.*_.*", word) and "_port" not in word}
         assert maps <= result.get(MAPS, {}).keys()
         content[words[5]] = ("", "")
@@ -340,21 +348,29 @@ def test_a_farm_with_limits_has_a_chain_for_them_before_everything_else():
     assert not free.chains
 
 
+LOGS = st.none() | st.builds(Log, st.integers(1, 1000), st.from_regex(LOG_PATTERN, fullmatch=True))
+
+
 @settings(deadline=None)
 @given(
     st.builds(
         Limits,
         st.sampled_from([4, 6]),
-        st.integers(1, 128),
+        st.integers(1, 32),
         st.integers(1, 100_000),
         st.integers(1, 100_000),
         st.none() | st.integers(1, 65535),
         st.booleans(),
+        st.booleans(),
+        LOGS,
     )
+    | st.builds(Resets, st.sampled_from([4, 6]), st.integers(1, 32), st.integers(1, 100_000), LOGS)
 )
 def test_limits_are_known_again_by_the_name_of_their_chain(limits):
-    assert Limits.named(limits.name) == limits
-    assert Limits.named(limits.name + "x") is None
+    assert type(limits).named(limits.name) == limits
+    assert meters_named([limits.name]) == set(limits.meters)
+    assert type(limits).named(limits.name + " x") is None
+    assert len(limits.name) < 128, "as long as the kernel lets it be"
 
 
 def test_farms_that_hash_alike_share_a_chain_that_comes_and_goes_with_them():
@@ -403,6 +419,9 @@ FARM = st.fixed_dictionaries(
         "limit_connections": st.sampled_from([None, None, 10, 20]),
         "limit_action": st.sampled_from(["drop", "reject"]),
         "persistence_size": st.sampled_from([None, None, 1000, 2000]),
+        "limit_resets": st.sampled_from([None, None, 10]),
+        "strict_tcp": st.booleans(),
+        "log_prefix": st.sampled_from([None, None, "a", "b"]),
         "static": st.booleans(),
         "enabled": st.booleans(),
         "sorry_servers": st.sampled_from([[], [{"address": "10.30.0.9"}], [{"address": "10.30.0.9", "port": 8080}]]),
@@ -430,6 +449,7 @@ def _fit(settings, backends, host):
     if forwarding not in ("direct", "stateless"):
         return
     settings |= {"persistence": "none", "sorry_servers": [], "limit_rate": None, "limit_connections": None}
+    settings |= {"limit_resets": None, "strict_tcp": False, "log_prefix": None}
     for name in backends:
         if forwarding == "direct":
             backends[name] = backends[name] | {"port": None}
@@ -453,6 +473,8 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
                 settings = {key: value for key, value in farms[name].items() if key != "static"}
                 if farms[name].get("static") and backends:
                     settings["persistence_static"] = {"198.51.100.0/24": min(backends), "198.51.101.7": max(backends)}
+                if not {"tcp", "all"} & set(settings["protocols"]):
+                    settings |= {"strict_tcp": False, "limit_resets": None}
                 if host == 3 and backends:
                     backends["six"] = {"address": "fd00:30::1"}
                     addresses.append("fd00:20::3")

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Limits of each source with real packets: who is turned away, and that nobody else is."""
 
+import os
+import re
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from kernel_net import CLIENT, VIRTUAL, Box, add_addresses, add_route, backend_address, expected, farm, until
+from kernel_packets import ACK, FIN, RST, SYN, Raw
 
 pytestmark = pytest.mark.kernel
 
@@ -220,3 +224,116 @@ def test_no_connection_is_lost_while_limits_come_and_go(box):
     assert failures == []
     assert done > 60
     assert turned_away(box) == {"web": {"rate": 0, "connections": 0}}
+
+
+STRICT = {"strict_tcp": True}
+
+
+@pytest.fixture
+def raw(box, family):
+    """A client that sends what it likes."""
+    # Its own TCP knows of no such connections, and would reset them; its resets have no window, those of Raw have.
+    quiet = "type filter hook output priority 0; tcp flags & rst == rst tcp window 0 drop;"
+    box.client.run(box.command, f"table inet quiet {{ chain output {{ {quiet} }}; }}")
+    raw = box.client.run(Raw, OTHERS[family], VIRTUAL[family])
+    yield raw
+    raw.close()
+
+
+def test_strict_tcp_begins_with_a_syn(box, family, raw):
+    web = farm(1, 2, family=family)
+    box.apply({"web": web})
+    raw.send(40001, ACK)
+    assert raw.answer(40001) & RST, "taken for the middle of a connection, it comes to a backend, which knows of none"
+    assert served_of(box) == 1
+    box.apply({"web": web | STRICT})
+    raw.send(40002, ACK)
+    raw.send(40003, ACK | 0x08)
+    raw.send(40004, SYN)
+    assert raw.answer(40004) == SYN | ACK
+    until(lambda: turned_away(box) == {"web": {"strict": 2}})
+    assert served_of(box) == 2
+    assert box.ask(family=family)
+
+
+@pytest.mark.parametrize("flags", [0, SYN | FIN, SYN | RST, FIN | 0x20 | 0x08, 0x3F])
+def test_nonsense_of_flags_comes_to_no_backend_of_any_farm(box, family, raw, flags):
+    box.apply({"web": farm(1, 2, family=family)})
+    raw.send(40001, flags)
+    raw.send(40002, SYN)
+    assert raw.answer(40002) == SYN | ACK
+    assert not raw.answered(40001)
+    assert served_of(box) == 1
+
+
+def test_resets_beyond_the_rate_are_dropped_and_nobody_elses(box, family, raw):
+    box.serve(1, 81, family)
+    web = farm(1, 2, family=family, limit_resets=2)
+    box.apply({"web": web, "other": farm(1, family=family, ports=(81,))})
+    for port in range(40001, 40006):
+        raw.send(port, SYN)
+        assert raw.answer(port) == SYN | ACK
+        raw.send(port, ACK, acknowledges=port)
+    for port in range(40001, 40006):
+        raw.send(port, RST | ACK, acknowledges=port)
+    # Those that came through ended their connections; of the others connection tracking has seen nothing.
+    until(lambda: turned_away(box) == {"web": {"resets": 3}})
+    until(lambda: sum(box.active().values()) == 3)
+    for port in (40010, 40011, 40012, 40013):
+        raw.send(port, SYN, to=81)
+        assert raw.answer(port) == SYN | ACK
+        raw.send(port, RST, to=81, acknowledges=port)
+    until(lambda: sum(box.active().values()) == 3)
+    with box.connect(family=family) as connection:
+        assert connection.alive()
+    # The agent goes on with it, and it goes without a trace.
+    box.adopt()
+    box.apply({"web": web})
+    assert turned_away(box) == {"web": {"resets": 3}}
+    box.adopt()
+    box.apply({"web": farm(1, 2, family=family)})
+    assert "reset4" not in box.nft("list sets inet")
+    assert "resets" not in box.nft("list chains inet")
+
+
+@pytest.fixture
+def journal():
+    """The kernel's log, of packets in all namespaces."""
+    switch = Path("/proc/sys/net/netfilter/nf_log_all_netns")
+    before = switch.read_text()
+    switch.write_text("1")
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    os.lseek(log, 0, os.SEEK_END)
+    lines = []
+
+    def read():
+        while True:
+            try:
+                lines.append(os.read(log, 8192).decode())
+            except BlockingIOError:
+                return [line.partition(";")[2].strip() for line in lines if re.search(r";web\.shop ", line)]
+
+    yield read
+    os.close(log)
+    switch.write_text(before)
+
+
+def test_new_connections_and_those_that_are_turned_away_are_logged_at_a_rate(box, family, journal):
+    box.serve(1, 81, family)
+    web = slow(1, 2, family=family, log_prefix="web.shop", log_rate=4, **STRICT)
+    box.apply({"web": web, "silent": slow(1, family=family, ports=(81,))})
+    served(box, 2, family, port=81)
+    got = served(box, 12, family)
+    assert turned_away(box)["web"] == {"strict": 0, "rate": 12 - got}
+    lines = journal()
+    new = [line for line in lines if line.startswith("web.shop new: IN=front ")]
+    away = [line for line in lines if line.startswith("web.shop turned away (rate): IN=front ")]
+    assert len(new) == got
+    assert 4 <= len(away) < 12 - got, "no more than its rate"
+    assert len(new) + len(away) == len(lines)
+    assert all(" PROTO=TCP " in line and " DPT=80 " in line and " SYN " in line for line in lines)
+    box.adopt()
+    box.apply({"web": web, "silent": slow(1, family=family, ports=(81,))})
+    assert box.elements() == expected(box.ruleset)
+    box.apply({})
+    assert box.elements() == expected(box.ruleset)

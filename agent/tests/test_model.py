@@ -273,6 +273,7 @@ def test_limits_are_whole_numbers_within_bounds_and_there_are_so_many_settings()
     limits = {"limit_rate": 100_000, "limit_burst": 1, "limit_connections": 65_535, "limit_action": "reject"}
     assert validate(document(web=limits))
     wrong = {"limit_rate": 0, "limit_burst": 0, "limit_connections": 65_536, "limit_prefix4": 0, "limit_prefix6": 129}
+    wrong |= {"limit_resets": 0, "log_rate": 1001, "log_prefix": 'web "'}
     assert pointers(document(web=wrong)) == sorted(f"/farms/web/{name}" for name in wrong)
     farms = {
         f"f{number}": FARM | {"addresses": [f"192.0.2.{number + 1}"], "limit_rate": number + 1, "limit_burst": 5}
@@ -283,6 +284,10 @@ def test_limits_are_whole_numbers_within_bounds_and_there_are_so_many_settings()
     assert "33 different settings of limits" in words
     farms["f1"] |= {"limit_rate": 1}
     assert validate({"farms": farms})
+    assert validate({"farms": {name: farm | {"limit_rate": 1, "log_prefix": "x"} for name, farm in farms.items()}})
+    assert pointers({"farms": {name: farm | {"limit_rate": 1, "log_prefix": name} for name, farm in farms.items()}})
+    udp = {"protocols": ["udp"], "limit_resets": 1, "strict_tcp": True}
+    assert pointers(document(web=udp)) == ["/farms/web/limit_resets", "/farms/web/strict_tcp"]
     # A burst says nothing where there is no rate.
     free = {"limit_rate": None, "limit_connections": 7}
     assert validate({"farms": {name: farm | free | {"limit_burst": int(name[1:]) + 1} for name, farm in farms.items()}})

@@ -94,6 +94,10 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "limit_prefix6": 64,
         "limit_action": "drop",
         "sorry_servers": [{"address": "10.0.0.9", "port": 8081}],
+        "limit_resets": None,
+        "strict_tcp": False,
+        "log_prefix": None,
+        "log_rate": 10,
         "checks": [{"type": "tcp", "interval": 2.5, "timeout": 1.0, "rise": 5, "fall": 4, "port": 8000}],
         "backends": {
             "web1": {
@@ -183,12 +187,15 @@ def test_limits_are_typed_shown_and_kept(browser, shared_agent):
     page = browser.open("/farms/narrow/edit")
     assert "open" not in page.one(id="part-limits").attributes
     typed = {"limit_rate": "50", "limit_burst": "", "limit_connections": "8", "limit_prefix4": "24"}
+    typed |= {"limit_resets": "3", "strict_tcp": ["y"], "log_prefix": "443", "log_rate": "5"}
     browser.fill(typed | {"limit_action": "reject"}, press="save")
     assert browser.path == "/farms/narrow", browser.page.text
     farm = shared_agent.client().farm("narrow").farm
     assert (farm.limit_rate, farm.limit_burst, farm.limit_connections) == (50, 20, 8)
     assert (farm.limit_prefix4, farm.limit_prefix6, farm.limit_action) == (24, 64, "reject")
+    assert (farm.limit_resets, farm.strict_tcp, farm.log_prefix, farm.log_rate) == (3, True, "443", 5)
     settings = browser.page.one(class_="facts").text
+    assert "at most 5 lines of a kind a second" in settings
     assert "50 new connections a second after a burst of 20; 8 open connections" in settings
     assert "the first 24 bits of IPv4 are one source; beyond: reject" in settings
     assert "0 of sources that opened too many a second" in browser.page.one(class_="empty-line turned-away").text
