@@ -11,6 +11,9 @@ from lab.laboratory import Laboratory
 from lab.namespaces import BACKENDS, CLIENTS
 from lab.web import WebServer
 
+TRACKED = "print(sum('dport=8080' in line for line in open('/proc/net/nf_conntrack')))"
+"""Says how many of the farm's connections are tracked."""
+
 
 @pytest.fixture(scope="module")
 def direct_servers(whole_lab: Laboratory) -> Iterator[Mapping[str, WebServer]]:
@@ -46,3 +49,30 @@ def test_answers_of_a_direct_farm_go_past_the_appliance(
     assert all(counted[name]["bytes_in"] > 0 for name in backends)
     assert all(counted[name]["bytes_out"] == 0 for name in backends)
     assert lab.client.address in {seen.client for seen in direct_servers["dsr1"].seen}
+
+
+def test_a_stateless_farm_rewrites_addresses_and_ports_both_ways(lab: Laboratory, claimed: Appliance) -> None:
+    backends = {name: {"address": address, "port": 80} for name, address in lab.backends.items()}
+    backends |= {f"{name}-six": {"address": lab.backend(name).address6, "port": 80} for name in lab.backends}
+    farm = demo_farm(
+        {},
+        addresses=[VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6],
+        ports=[8080],
+        protocols=["tcp", "udp"],
+        forwarding="stateless",
+        backends=backends,
+    )
+    claimed.put_farm("shop", farm)
+    claimed.wait_healthy("shop", *backends)
+
+    for address in (VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6):
+        answers = lab.client.turns(10, address, 8080)
+        assert answers == answers[:2] * 5
+        assert sorted(answers[:2]) == ["web1", "web2"]
+        asked = [lab.client.ask(address, 8080) for _ in range(4)]
+        assert sorted(asked[:2]) == sorted(asked[2:]) == ["web1", "web2"]
+
+    assert lab.client.address in {seen.client for seen in lab.backend("web1").seen}
+    counted = claimed.farm_now("shop")["backends"]
+    assert all(counted[name]["bytes_in"] > 0 < counted[name]["bytes_out"] for name in backends)
+    assert claimed.run("/usr/bin/python3", "-c", TRACKED) == "0\n"
