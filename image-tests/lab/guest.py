@@ -18,7 +18,7 @@ from lab import acceleration, tools
 from lab.build import kernel_path, root_partition_path, tools_tree
 from lab.host import PROJECT
 
-SECONDS = 1800
+SECONDS = 2700
 
 _INSIDE = Path(__file__).parent / "inside"
 
