@@ -9,6 +9,7 @@ import pytest
 from lab.appliance import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6, Appliance, demo_farm
 from lab.laboratory import Laboratory
 from lab.namespaces import BACKENDS, CLIENTS
+from lab.waiting import wait_until
 from lab.web import WebServer
 
 TRACKED = "print(sum('dport=8080' in line for line in open('/proc/net/nf_conntrack')))"
@@ -45,9 +46,9 @@ def test_answers_of_a_direct_farm_go_past_the_appliance(
         assert asked == asked[:2] * 2
         assert sorted(asked[:2]) == sorted(direct_servers)
 
-    counted = claimed.farm_now("shop")["backends"]
-    assert all(counted[name]["bytes_in"] > 0 for name in backends)
-    assert all(counted[name]["bytes_out"] == 0 for name in backends)
+    wait_until(lambda: claimed.farm_now("shop")["traffic"]["new"] == 28, "28 flows counted", 15)
+    counted = [each["traffic"] for each in claimed.farm_now("shop")["backends"].values()]
+    assert [(each["new"], each["bytes_in"] > 0, each["bytes_out"]) for each in counted] == [(7, True, 0)] * 4
     assert lab.client.address in {seen.client for seen in direct_servers["dsr1"].seen}
 
 
@@ -73,6 +74,7 @@ def test_a_stateless_farm_rewrites_addresses_and_ports_both_ways(lab: Laboratory
         assert sorted(asked[:2]) == sorted(asked[2:]) == ["web1", "web2"]
 
     assert lab.client.address in {seen.client for seen in lab.backend("web1").seen}
-    counted = claimed.farm_now("shop")["backends"]
-    assert all(counted[name]["bytes_in"] > 0 < counted[name]["bytes_out"] for name in backends)
+    wait_until(lambda: claimed.farm_now("shop")["traffic"]["new"] == 28, "28 flows counted", 15)
+    counted = [each["traffic"] for each in claimed.farm_now("shop")["backends"].values()]
+    assert all(each["new"] == 7 and each["bytes_in"] > 0 < each["bytes_out"] for each in counted)
     assert claimed.run("/usr/bin/python3", "-c", TRACKED) == "0\n"
