@@ -61,9 +61,8 @@ def test_a_stateless_farm_rewrites_addresses_and_ports_both_ways(lab: Laboratory
         ports=[8080],
         protocols=["tcp", "udp"],
         forwarding="stateless",
-        backends=backends,
     )
-    claimed.put_farm("shop", farm)
+    claimed.put_farm("shop", farm | {"backends": backends})
     claimed.wait_healthy("shop", *backends)
 
     for address in (VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6):
