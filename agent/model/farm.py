@@ -54,7 +54,7 @@ class Farm(Part):
         max_length=3,
         title="Protocols",
         description="What is balanced. `all`: everything that is sent to the virtual addresses, whatever the protocol, "
-        "pings too; then `ports` is `all`.",
+        "pings too; then the ports must be all, too.",
     )
     ports: list[Ports] = Field(
         min_length=1,
@@ -67,7 +67,8 @@ class Farm(Part):
         title="Forwarding",
         description="`dnat`: backends see the client's address (the appliance's, where the client is in their own "
         "network) and answer through the appliance. `snat`: backends see the appliance's address. "
-        "`stateless`: as `dnat`, without connection tracking: faster, and with less of what else a farm can have. "
+        "`stateless`: as with destination NAT, but without connection tracking: faster, and with less of what else a "
+        "farm can have. "
         "`direct`: backends get packets as they come and answer clients themselves; each has the virtual addresses, "
         "too.",
     )

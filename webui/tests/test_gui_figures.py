@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent.model import Farm
+from webui.describe import words
 from webui.faults import split
 from webui.fields import number, several
 from webui.figures import ago, bits, count, duration, milliseconds, moment, percent, rate, size
@@ -110,3 +112,9 @@ def test_local_paths_are_followed(target):
 @pytest.mark.parametrize("target", [None, "", "farms", "//x", "/\\x", "/a\\b", "/\n/x", "https://x", "/" + "a" * 501])
 def test_other_targets_are_not(target):
     assert local(target) == "/"
+
+
+def test_what_an_option_does_is_told_in_whole_sentences():
+    fields = [(name, option) for name in Farm.model_fields for option in words("Farm", name).options if option.help]
+    assert {option.value for name, option in fields if name == "forwarding"} >= {"dnat", "snat", "direct"}
+    assert not [(name, option) for name, option in fields if not option.help.endswith(".")]
