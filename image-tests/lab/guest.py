@@ -45,13 +45,13 @@ mount -t erofs -o ro /dev/vda /lower
 mount -t erofs -o ro /dev/vdb /checkout
 mount -t tmpfs volatile /volatile
 mkdir /volatile/upper /volatile/work
-mount -t overlay -o lowerdir={lower},upperdir=/volatile/upper,workdir=/volatile/work root /root
-mkdir -p /root/checkout
-mount --move /checkout /root/checkout
-for folder in dev proc sys; do mount --move /$folder /root/$folder; done
-mount -t tmpfs run /root/run
-mount -t tmpfs tmp /root/tmp
-exec switch_root /root /usr/bin/python3 /checkout/inside.py {arguments}
+mount -t overlay -o lowerdir={lower},upperdir=/volatile/upper,workdir=/volatile/work root /sysroot
+mkdir -p /sysroot/checkout
+mount --move /checkout /sysroot/checkout
+for folder in dev proc sys; do mount --move /$folder /sysroot/$folder; done
+mount -t tmpfs run /sysroot/run
+mount -t tmpfs tmp /sysroot/tmp
+exec switch_root /sysroot /usr/bin/python3 /checkout/inside.py {arguments}
 """
 
 
@@ -100,7 +100,7 @@ def make_initrd(folder: Path, arguments: Sequence[str], lower: str = "/lower") -
     second disk /checkout.
     """
     tree = folder / "initrd"
-    for name in ("bin", "modules", "dev", "proc", "sys", "lower", "checkout", "volatile", "root"):
+    for name in ("bin", "modules", "dev", "proc", "sys", "lower", "checkout", "volatile", "sysroot"):
         (tree / name).mkdir(parents=True)
     release = kernel_release()
     loaded = []
