@@ -104,7 +104,8 @@ def _mark(data: memoryview, at: int, end: int, _key: str) -> int:
     while at < end:
         length, kind = ATTRIBUTE.unpack_from(data, at)
         if kind & TYPE == _DATA:
-            return _NUMBER.unpack_from(data, at + 8)[0]  # type: ignore[no-any-return]
+            mark: int = _NUMBER.unpack_from(data, at + 8)[0]
+            return mark
         at += (length + 3) & ~3
     return 0
 

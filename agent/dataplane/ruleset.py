@@ -172,7 +172,7 @@ def changed(old: Ruleset, new: Ruleset) -> list[Changed]:
     """The sides whose parts are not the same object, in the order of names."""
     before, after = old.parts, new.parts
     origin, touched = new._origin or (None, ())  # noqa: SLF001 - of the same class, and here is its home
-    if origin is old._name:  # noqa: SLF001
+    if origin is old._name:  # noqa: SLF001 - as above
         return [(side, before[side], after[side]) for side in sorted(touched)]
     found: list[Changed] = [
         (side, before.get(side), part) for side, part in after.items() if before.get(side) is not part

@@ -77,7 +77,8 @@ def flood(box, sock, octets, family, name="web", size=SIZE):
     for sent in range(1, number + 1):
         sock.send(bytes(size))
         if sent in (1, number) or sent % 100 == 0:
-            until(lambda: packets_in(box, name) + dropped(box, name).get("rate_in", 0) == before + sent)  # noqa: B023
+            due = before + sent
+            until(lambda due=due: packets_in(box, name) + dropped(box, name).get("rate_in", 0) == due)
     return number
 
 
@@ -117,7 +118,7 @@ def test_a_ceiling_on_answers_and_farms_beside_it(box, family):
             for sent in range(100, 3100, 100):
                 for _ in range(100):
                     sock.send(b"?")
-                until(lambda: packets_out(box, name) + dropped(box, name).get("rate_out", 0) == sent)  # noqa: B023
+                until(lambda due=sent, name=name: packets_out(box, name) + dropped(box, name).get("rate_out", 0) == due)
     assert set(dropped(box)) == {"rate_out"}
     assert dropped(box)["rate_out"] > 100
     assert dropped(box, "free") == {}

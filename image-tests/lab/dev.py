@@ -128,7 +128,7 @@ def _watch(agent: Service, gui: Service) -> None:
     """Start the agent again when its code changes, and either when it ends. gunicorn watches the GUI's."""
     known = dict(_code())
     while True:
-        time.sleep(1)
+        time.sleep(1)  # as often as somebody saves a file
         found = dict(_code())
         if found != known:
             known = found

@@ -21,6 +21,8 @@ class Relay:
         self._via = via
         self._started = threading.Event()
         self._ended = asyncio.Event()
+        # The loop itself holds its tasks weakly.
+        self._serving: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, daemon=True, name="relay")
 
     def __enter__(self) -> Self:
@@ -43,8 +45,16 @@ class Relay:
         self._started.set()
         await self._ended.wait()
         server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._pass(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             inner_reader, inner_writer = await asyncio.open_connection(sock=await self._connect())
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))

@@ -20,7 +20,7 @@ JOURNAL = ["journalctl", "--follow", "--no-tail", "--boot", "--output=json"]
 def wait_for(path: Path, seconds: float = float("inf")) -> None:
     end = time.monotonic() + seconds
     while not path.exists() and time.monotonic() < end:
-        time.sleep(0.2)
+        time.sleep(0.2)  # it may appear in sysfs, which has no events for that
 
 
 def send_journal() -> None:

@@ -4,9 +4,11 @@
 A balancer is a row of BALANCERS.
 """
 
-import time
+import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,7 @@ def sluice(**settings: Any) -> Callable[[Network, int], None]:
 def load(network: Network, described: dict[str, Any]) -> None:
     """Compile a document and put it in the kernel, as the agent does."""
     from agent.dataplane import Kernel, compile_ruleset  # noqa: PLC0415 - only now is it on the path
-    from agent.model import validate  # noqa: PLC0415
+    from agent.model import validate  # noqa: PLC0415 - as above
 
     virtual(network)
     config = validate(described)
@@ -130,9 +132,6 @@ def less(commands: str = "", **settings: int) -> Callable[[Network, int], None]:
 
 def near() -> list[tuple[str, int | None, Any]]:
     """The links' networks, as the agent tells them to the data plane."""
-    import socket  # noqa: PLC0415
-    from ipaddress import ip_network  # noqa: PLC0415
-
     held = {"front": "10.1.0.0/24", "back": "10.2.0.0/24"}
     return [(link, socket.if_nametoindex(link), ip_network(each)) for link, each in held.items()]
 
@@ -177,8 +176,6 @@ def iptables(kind: str) -> Callable[[Network, int], None]:
 
 def nftlb(network: Network, services: int) -> None:
     """Debian's nftlb in its dnat mode."""
-    import json  # noqa: PLC0415
-
     virtual(network)
     farms = [
         {
@@ -208,7 +205,6 @@ def haproxy(network: Network, services: int) -> None:
     file = Path("/tmp/haproxy.cfg")
     file.write_text("\n".join(lines) + "\n")
     network.command("haproxy", "-D", "-f", str(file))
-    time.sleep(0.5)
 
 
 BALANCERS = (

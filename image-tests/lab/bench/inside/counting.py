@@ -38,10 +38,11 @@ class Spinner:
         self._instructions = instructions
         self._process = subprocess.Popen([sys.executable, "-S", "-E", "-c", _SPIN])
         self._file = Path(f"/proc/{self._process.pid}/schedstat")
+        # What Python's start costs is over.
         time.sleep(0.2)
         begin, used = instructions.now(), self._used()
+        # All of this time is the spinner's, but for what Python and the clock's interrupts take.
         time.sleep(0.2)
-        # All of this time was the spinner's, but for what Python and the clock's interrupts took.
         scale = (instructions.now() - begin) / max(1, self._used() - used)
         if not 0.95 < scale < 1.05:
             raise RuntimeError(f"one nanosecond of the scheduler is {scale:.3f} instructions")

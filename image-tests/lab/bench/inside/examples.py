@@ -127,7 +127,7 @@ class Sluice:
                     isinstance(error, Problem) and error.status != HTTPStatus.SERVICE_UNAVAILABLE
                 ):
                     raise
-                time.sleep(0.1)
+                time.sleep(0.1)  # nobody tells when the agent serves
 
     def begin(self, name: str) -> Network:
         """Put the document of an example in force."""

@@ -9,6 +9,7 @@ off: no packet is under way but those that are sent on purpose.
 """
 
 import itertools
+import json
 import os
 import socket
 import subprocess
@@ -221,8 +222,6 @@ class Network:
 
 def nft(commands: str) -> Any:
     """Run commands of nft in the namespace that this is called in; the answer."""
-    import json  # noqa: PLC0415
-
     from nftables import Nftables  # noqa: PLC0415 - the guest has it, a host may not
 
     context = Nftables()
