@@ -1,32 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Farms: list, one farm, create, edit, delete."""
 
-import re
 from typing import Any
 
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
 from werkzeug.datastructures import MultiDict
-from werkzeug.wrappers import Response
 
 from agent.client import AgentDown, Problem
 from agent.model import Fault, Invalid, difference, dscp_words, rate_words, validate
-from agent.model.answers import SnapshotInfo
-from agent.model.types import NAME_PATTERN
 from webui import live
 from webui.backend_setup import backend_setup
 from webui.changes import Line, lines
 from webui.csrf import EXPIRED
+from webui.entries import NAME, Answer, Deletion, known, made, unsure
 from webui.farm_form import FarmForm, farm_data
 from webui.faults import place
-from webui.forms import MAX_ROWS, ClientsForm, ReasonForm, sent
+from webui.forms import MAX_ROWS, ClientsForm, sent
 from webui.names import option_title
 from webui.session import agent
 
 blueprint = Blueprint("farms", __name__, url_prefix="/farms")
-
-Answer = str | tuple[str, int] | Response
-
-NAME = re.compile(NAME_PATTERN)
 
 NEW: dict[str, Any] = {"enabled": True, "checks": [{}], "backends": [{}, {}]}
 """What the form of a new farm begins with, beside the model's defaults."""
@@ -128,29 +121,10 @@ def clients(name: str) -> Answer:
 def delete(name: str) -> Answer:
     """Say what deleting a farm does, then do it."""
     current = agent().farm(known(name))
-    form = ReasonForm(sent() if request.method == "POST" else None, data={"snapshot": str(current.snapshot)})
-    top: list[str] = []
-    status = 200
-    if request.method == "POST":
-        if not form.validate():
-            top, status = [EXPIRED], 400
-        else:
-            try:
-                made = agent().delete_farm(name, comment=form.why, parent=form.parent)
-            except Problem as problem:
-                if problem.status in (401, 404):
-                    raise
-                top, status = _refused(problem)
-            except AgentDown as error:
-                top, status = [_unsure(error)], 503
-            else:
-                _made(made, form.parent, f"Farm {name} is deleted.")
-                return redirect(url_for("farms.index"), 303)
-        # The page shows the farm as it is now, and the next try is made from that.
-        form.snapshot.data = str(current.snapshot)
-    now = agent().state().farms.get(name) if status != 503 else None
-    page = render_template("farms/delete.html", name=name, farm=current.farm, now=now, form=form, top=top)
-    return page, status
+    removal = Deletion(
+        name, "farm", current.snapshot, agent().delete_farm, here=farm_url(name), index=url_for("farms.index")
+    )
+    return removal.answer("farms/delete.html", farm=current.farm, now=agent().state().farms.get(name))
 
 
 def _edited(data: MultiDict[str, str], name: str | None) -> Answer:
@@ -194,13 +168,13 @@ def _save(form: FarmForm, name: str | None, *, preview: bool) -> Answer:
             return _page(form, name, top=place(form, wanted, _model_faults(wanted, form)), status=422)
         if preview:
             return _page(form, name, preview=_preview(wanted, form.content()))
-        made = agent().put_farm(wanted, form.content(), comment=form.why, parent=form.parent)
+        done = agent().put_farm(wanted, form.content(), comment=form.why, parent=form.parent)
     except Problem as problem:
         return _not_taken(form, name, wanted, problem)
     except AgentDown as error:
-        words = f"The agent does not answer. {error}" if preview else _unsure(error)
+        words = f"The agent does not answer. {error}" if preview else unsure(error)
         return _page(form, name, top=[words], status=503)
-    _made(made, form.parent, f"Farm {wanted} is {'created' if name is None else 'changed'}.")
+    made(done, form.parent, f"Farm {wanted} is {'created' if name is None else 'changed'}.")
     return redirect(farm_url(wanted), 303)
 
 
@@ -257,28 +231,3 @@ def _page(form: FarmForm, name: str | None, *, status: int = 200, **more: Any) -
 def _remove(entries: Any, index: str) -> None:
     """Take out the row of this index; the others keep theirs, and what was typed into them."""
     entries.entries = [entry for entry in entries.entries if entry.short_name.rsplit("-", 1)[-1] != index]
-
-
-def _refused(problem: Problem) -> tuple[list[str], int]:
-    if problem.status in (409, 412):
-        return ["Somebody changed the configuration meanwhile. Look at it again below, then delete."], 409
-    return [*(fault.message for fault in problem.errors)] or [problem.detail], problem.status
-
-
-def _made(made: SnapshotInfo, parent: int | None, words: str) -> None:
-    """Tell what came of a commit; one that changes nothing makes no snapshot."""
-    if made.number == parent:
-        flash("Nothing was changed: it is as it was before.", "info")
-    else:
-        flash(words, f"snapshot:{made.number}")
-
-
-def _unsure(error: AgentDown) -> str:
-    return f"The agent does not answer. Whether this was taken is not known: see the snapshots, then try again. {error}"
-
-
-def known(name: str) -> str:
-    """`name` if a farm can have it; anything else is not asked for."""
-    if not NAME.fullmatch(name):
-        abort(404)
-    return name

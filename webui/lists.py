@@ -4,23 +4,20 @@
 from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, request, url_for
-from werkzeug.wrappers import Response
+from flask import Blueprint, redirect, render_template, request, url_for
 from wtforms import StringField
 
 from agent.client import AgentDown, Problem
 from agent.model import Fault
 from webui import fields
 from webui.csrf import EXPIRED
-from webui.farms import NAME, known
+from webui.entries import NAME, Answer, Deletion, known, made, unsure
 from webui.faults import split
 from webui.fields import Text, Words, described, several
 from webui.forms import ReasonForm, sent
 from webui.session import agent
 
 blueprint = Blueprint("lists", __name__, url_prefix="/network-lists")
-
-Answer = str | tuple[str, int] | Response
 
 LARGEST_FORM = 2 * 1024 * 1024
 """Bytes that a form may have here: 10 000 IPv6 networks as browsers write them, and some more."""
@@ -78,25 +75,16 @@ def edit(name: str) -> Answer:
 def delete(name: str) -> Answer:
     """Say what deleting a list does, then do it."""
     current = agent().network_list(known(name))
-    about = agent().network_lists().lists.get(name)
-    form = ReasonForm(sent() if request.method == "POST" else None, data={"snapshot": str(current.snapshot)})
-    top: list[str] = []
-    status = 200
-    if request.method == "POST":
-        if not form.validate():
-            top, status = [EXPIRED], 400
-        else:
-            try:
-                made = agent().delete_network_list(name, comment=form.why, parent=form.parent)
-            except Problem as problem:
-                if problem.status in (401, 404):
-                    raise
-                top, status = _words(problem), problem.status
-            else:
-                flash(f"Network list {name} is deleted.", f"snapshot:{made.number}")
-                return redirect(url_for("lists.index"), 303)
-        form.snapshot.data = str(current.snapshot)
-    return render_template("lists/delete.html", name=name, about=about, form=form, top=top), status
+    removal = Deletion(
+        name,
+        "network list",
+        current.snapshot,
+        agent().delete_network_list,
+        here=url_for("lists.edit", name=name),
+        index=url_for("lists.index"),
+        explain=_used_by,
+    )
+    return removal.answer("lists/delete.html", used=agent().network_lists().lists.get(name))
 
 
 def _save(form: ListForm, name: str | None) -> Answer:
@@ -112,7 +100,7 @@ def _save(form: ListForm, name: str | None) -> Answer:
             form.name.errors = [f"{wanted} is the name of another list; choose one that is free"]
         if any(form.faults()):
             return _page(form, name, status=422)
-        made = agent().put_network_list(wanted, fields.content(form), comment=form.why, parent=form.parent)
+        done = agent().put_network_list(wanted, fields.content(form), comment=form.why, parent=form.parent)
     except Problem as problem:
         if problem.status == 401:
             raise
@@ -124,12 +112,8 @@ def _save(form: ListForm, name: str | None) -> Answer:
             return _page(form, name, top=[words], status=409)
         return _page(form, name, top=_place(form, wanted, problem), status=problem.status)
     except AgentDown as error:
-        words = "The agent does not answer. Whether this was taken is not known: see the snapshots, then try again."
-        return _page(form, name, top=[f"{words} {error}"], status=503)
-    if made.number == form.parent:
-        flash("Nothing was changed: it is as it was before.", "info")
-    else:
-        flash(f"Network list {wanted} is {'created' if name is None else 'changed'}.", f"snapshot:{made.number}")
+        return _page(form, name, top=[unsure(error)], status=503)
+    made(done, form.parent, f"Network list {wanted} is {'created' if name is None else 'changed'}.")
     return redirect(url_for("lists.index"), 303)
 
 
@@ -150,12 +134,6 @@ def _place(form: ListForm, name: str, problem: Problem) -> list[str]:
     if len(problem.errors) > _TOLD:
         top.append(f"And {len(problem.errors) - _TOLD} more.")
     return top or ([] if problem.errors else [problem.detail])
-
-
-def _words(problem: Problem) -> list[str]:
-    if problem.status in (409, 412):
-        return ["Somebody changed the configuration meanwhile. Look at it again below, then delete."]
-    return [*map(_used_by, problem.errors)] or [problem.detail]
 
 
 def _used_by(fault: Fault) -> str:

@@ -10,7 +10,7 @@ from agent.client import AgentDown, Problem
 from agent.model import Farm, PortRange
 from agent.model.trace import MAX_SECONDS, Service, Trace
 from webui.csrf import EXPIRED, SafeForm
-from webui.farms import known
+from webui.entries import known
 from webui.fields import number
 from webui.live import Sign
 from webui.session import agent

@@ -144,7 +144,7 @@ def _in_path(name: str) -> JsonObject:
     schema: JsonObject = {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER}
     words = "The snapshot's number."
     if name == "name":
-        schema, words = {"type": "string"}, "The farm's name."
+        schema, words = {"type": "string"}, "The name."
     return {"name": name, "in": "path", "required": True, "description": words, "schema": schema}
 
 

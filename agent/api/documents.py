@@ -28,16 +28,56 @@ class Farms(RootModel[dict[str, Farm]]):
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """A part of the document whose entries have names and endpoints of their own."""
+class Shelf:
+    """A part of the document whose entries have names and endpoints of their own. Handlers of all are here."""
 
     field: str
+    word: str
     noun: str
     path: str
 
+    async def get(self, call: Call) -> web.Response:
+        """One entry."""
+        config, number = _current(call)
+        name = call.request.match_info["name"]
+        found = getattr(config, self.field).get(name)
+        if found is None:
+            raise self._missing(name)
+        return answer(found, tag=number)
 
-_FARMS = _Shelf("farms", "farm", "/farms")
-_LISTS = _Shelf("network_lists", "network list", "/network-lists")
+    async def put(self, call: Call) -> web.Response:
+        """Create or replace an entry."""
+        name = call.request.match_info["name"]
+        content = await call.content()
+        existed = False
+
+        def change(entries: Mapping[str, Any]) -> dict[str, Any]:
+            nonlocal existed
+            existed = name in entries
+            return {**entries, name: content}
+
+        snapshot = await _commit(call, self, change)
+        words = f"{'replace' if existed else 'create'} {self.noun} {name}"
+        return await made(call, snapshot, words, status=200 if existed else 201, location=f"{self.path}/{name}")
+
+    async def delete(self, call: Call) -> web.Response:
+        """Remove an entry."""
+        name = call.request.match_info["name"]
+
+        def change(entries: Mapping[str, Any]) -> dict[str, Any]:
+            if name not in entries:
+                raise self._missing(name)
+            return {key: entry for key, entry in entries.items() if key != name}
+
+        snapshot = await _commit(call, self, change)
+        return await made(call, snapshot, f"delete {self.noun} {name}")
+
+    def _missing(self, name: str) -> Refusal:
+        return Refusal(404, f"There is no {self.noun} {shown(name)}.")
+
+
+FARMS = Shelf("farms", "farm", "farm", "/farms")
+LISTS = Shelf("network_lists", "list", "network list", "/network-lists")
 
 
 async def get_configuration(call: Call) -> web.Response:
@@ -66,22 +106,6 @@ async def list_farms(call: Call) -> web.Response:
     return answer(Farms(config.farms), tag=number)
 
 
-async def get_farm(call: Call) -> web.Response:
-    """One farm."""
-    config, number = _current(call)
-    return answer(_existing(config, _FARMS, call.request.match_info["name"]), tag=number)
-
-
-async def put_farm(call: Call) -> web.Response:
-    """Create or replace a farm."""
-    return await _put(call, _FARMS)
-
-
-async def delete_farm(call: Call) -> web.Response:
-    """Remove a farm."""
-    return await _delete(call, _FARMS)
-
-
 async def list_lists(call: Call) -> web.Response:
     """Every network list, without its networks."""
     config, number = _current(call)
@@ -97,50 +121,7 @@ async def list_lists(call: Call) -> web.Response:
     return answer(NetworkLists(found), tag=number)
 
 
-async def get_list(call: Call) -> web.Response:
-    """One network list."""
-    config, number = _current(call)
-    return answer(_existing(config, _LISTS, call.request.match_info["name"]), tag=number)
-
-
-async def put_list(call: Call) -> web.Response:
-    """Create or replace a network list."""
-    return await _put(call, _LISTS)
-
-
-async def delete_list(call: Call) -> web.Response:
-    """Remove a network list."""
-    return await _delete(call, _LISTS)
-
-
-async def _put(call: Call, shelf: _Shelf) -> web.Response:
-    name = call.request.match_info["name"]
-    content = await call.content()
-    existed = False
-
-    def change(entries: Mapping[str, Any]) -> dict[str, Any]:
-        nonlocal existed
-        existed = name in entries
-        return {**entries, name: content}
-
-    snapshot = await _commit(call, shelf, change)
-    words = f"{'replace' if existed else 'create'} {shelf.noun} {name}"
-    return await made(call, snapshot, words, status=200 if existed else 201, location=f"{shelf.path}/{name}")
-
-
-async def _delete(call: Call, shelf: _Shelf) -> web.Response:
-    name = call.request.match_info["name"]
-
-    def change(entries: Mapping[str, Any]) -> dict[str, Any]:
-        if name not in entries:
-            raise _missing(shelf, name)
-        return {key: entry for key, entry in entries.items() if key != name}
-
-    snapshot = await _commit(call, shelf, change)
-    return await made(call, snapshot, f"delete {shelf.noun} {name}")
-
-
-async def _commit(call: Call, shelf: _Shelf, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> "Snapshot":
+async def _commit(call: Call, shelf: Shelf, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> "Snapshot":
     """Commit the document in force with its farms, or its lists, changed.
 
     With If-Match, only if that snapshot is in force. Without, whatever is in force is changed, and when somebody
@@ -165,14 +146,3 @@ async def _commit(call: Call, shelf: _Shelf, change: Callable[[Mapping[str, Any]
 def _current(call: Call) -> tuple[Configuration, int | None]:
     snapshot = call.controller.in_force
     return call.controller.config, snapshot.number if snapshot is not None else None
-
-
-def _existing(config: Configuration, shelf: _Shelf, name: str) -> Any:
-    found = getattr(config, shelf.field).get(name)
-    if found is None:
-        raise _missing(shelf, name)
-    return found
-
-
-def _missing(shelf: _Shelf, name: str) -> Refusal:
-    return Refusal(404, f"There is no {shelf.noun} {shown(name)}.")

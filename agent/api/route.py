@@ -98,11 +98,13 @@ class Route:
     """Whether it takes If-Match."""
     refusals: Mapping[int, str] = field(default_factory=dict)
     """Errors of this endpoint beside those that every endpoint has."""
+    called: str = ""
+    """The name of the operation, where several endpoints share a handler's name."""
 
     @property
     def operation(self) -> str:
-        """The name of the operation, unique among all: that of its handler."""
-        return str(getattr(self.handler, "__name__", self.path))
+        """The name of the operation, unique among all: by default that of its handler."""
+        return self.called or str(getattr(self.handler, "__name__", self.path))
 
     @property
     def parameters(self) -> list[str]:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table of endpoints: the router, the checks of requests and the OpenAPI document are made of it."""
 
+from pydantic import BaseModel
+
 from agent.api import clients, documents, entry, history, metrics, now
 from agent.api.description import get_openapi
-from agent.api.documents import Farms
+from agent.api.documents import Farms, Shelf
 from agent.api.route import FARM, LARGE, LIST, Query, Reply, Route
 from agent.model import Configuration, Farm, NetworkList
 from agent.model.answers import (
@@ -37,7 +39,6 @@ _CLIENTS = Query("limit", "integer", f"How many at most; {clients.DEFAULT_LIMIT}
 
 _MADE = Reply("The snapshot that is in force now.", SnapshotInfo, tagged=True)
 _NO_FARM = {404: "There is no farm of this name."}
-_NO_LIST = {404: "There is no network list of this name."}
 _NO_FARM_OR_BACKEND = {404: "There is no farm, or no backend in it, of this name."}
 _NO_SNAPSHOT = {404: "There is no snapshot of this number."}
 _CHANGE = {
@@ -47,6 +48,58 @@ _CHANGE = {
 }
 _DOCUMENT = {422: "The document has faults, or the kernel refuses it; `errors` has each with its JSON pointer."}
 _THROTTLED = {429: "Too many failed tries; Retry-After says in how many seconds the next is looked at."}
+
+
+def _entries(
+    shelf: Shelf, model: type[BaseModel], limit: int, *, put: str, delete: str = ""
+) -> tuple[Route, Route, Route]:
+    """How one entry of a shelf is read, written and removed. `delete`: why one may be refused, if it may."""
+    noun, path, tag = shelf.noun, f"{shelf.path}/{{name}}", f"{shelf.noun}s"
+    missing = {404: f"There is no {noun} of this name."}
+    return (
+        Route(
+            "GET",
+            path,
+            shelf.get,
+            f"One {noun}",
+            {200: Reply(f"The {shelf.word}.", model, tagged=True)},
+            tag,
+            refusals=missing,
+            called=f"get_{shelf.word}",
+        ),
+        Route(
+            "PUT",
+            path,
+            shelf.put,
+            f"Create or replace a {noun}",
+            {
+                200: _MADE,
+                201: Reply(f"The {shelf.word} is new; the snapshot is in force.", SnapshotInfo, tagged=True),
+            },
+            tag,
+            put,
+            query=(_COMMENT,),
+            body=model,
+            limit=limit,
+            conditional=True,
+            refusals={**_CHANGE, **_DOCUMENT},
+            called=f"put_{shelf.word}",
+        ),
+        Route(
+            "DELETE",
+            path,
+            shelf.delete,
+            f"Remove a {noun}",
+            {200: _MADE},
+            tag,
+            delete,
+            query=(_COMMENT,),
+            conditional=True,
+            refusals={**_CHANGE, **missing, **(_DOCUMENT if delete else {})},
+            called=f"delete_{shelf.word}",
+        ),
+    )
+
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -91,40 +144,12 @@ ROUTES: tuple[Route, ...] = (
         {200: Reply("The farms by name.", Farms, tagged=True)},
         "farms",
     ),
-    Route(
-        "GET",
-        "/farms/{name}",
-        documents.get_farm,
-        "One farm",
-        {200: Reply("The farm.", Farm, tagged=True)},
-        "farms",
-        refusals=_NO_FARM,
-    ),
-    Route(
-        "PUT",
-        "/farms/{name}",
-        documents.put_farm,
-        "Create or replace a farm",
-        {200: _MADE, 201: Reply("The farm is new; the snapshot is in force.", SnapshotInfo, tagged=True)},
-        "farms",
-        "Makes a snapshot of the configuration in force with this farm changed. JSON pointers of faults are those of "
-        "the whole document: /farms/NAME/ports/0.",
-        query=(_COMMENT,),
-        body=Farm,
-        limit=FARM,
-        conditional=True,
-        refusals={**_CHANGE, **_DOCUMENT},
-    ),
-    Route(
-        "DELETE",
-        "/farms/{name}",
-        documents.delete_farm,
-        "Remove a farm",
-        {200: _MADE},
-        "farms",
-        query=(_COMMENT,),
-        conditional=True,
-        refusals={**_CHANGE, **_NO_FARM},
+    *_entries(
+        documents.FARMS,
+        Farm,
+        FARM,
+        put="Makes a snapshot of the configuration in force with this farm changed. JSON pointers of faults are those "
+        "of the whole document: /farms/NAME/ports/0.",
     ),
     Route(
         "GET",
@@ -155,41 +180,13 @@ ROUTES: tuple[Route, ...] = (
         {200: Reply("The lists by name, without their networks.", NetworkLists, tagged=True)},
         "network lists",
     ),
-    Route(
-        "GET",
-        "/network-lists/{name}",
-        documents.get_list,
-        "One network list",
-        {200: Reply("The list.", NetworkList, tagged=True)},
-        "network lists",
-        refusals=_NO_LIST,
-    ),
-    Route(
-        "PUT",
-        "/network-lists/{name}",
-        documents.put_list,
-        "Create or replace a network list",
-        {200: _MADE, 201: Reply("The list is new; the snapshot is in force.", SnapshotInfo, tagged=True)},
-        "network lists",
-        "Makes a snapshot of the configuration in force with this list changed. Only the networks that come or go are "
-        "changed in the kernel.",
-        query=(_COMMENT,),
-        body=NetworkList,
-        limit=LIST,
-        conditional=True,
-        refusals={**_CHANGE, **_DOCUMENT},
-    ),
-    Route(
-        "DELETE",
-        "/network-lists/{name}",
-        documents.delete_list,
-        "Remove a network list",
-        {200: _MADE},
-        "network lists",
-        "A list that a farm names is not removed: the faults say which farms.",
-        query=(_COMMENT,),
-        conditional=True,
-        refusals={**_CHANGE, **_NO_LIST, **_DOCUMENT},
+    *_entries(
+        documents.LISTS,
+        NetworkList,
+        LIST,
+        put="Makes a snapshot of the configuration in force with this list changed. Only the networks that come or go "
+        "are changed in the kernel.",
+        delete="A list that a farm names is not removed: the faults say which farms.",
     ),
     Route(
         "GET",

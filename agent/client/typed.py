@@ -144,16 +144,11 @@ class Client(Connection):
         self, name: str, farm: Farm | Mapping[str, Any], *, comment: str = "", parent: int | None = None
     ) -> SnapshotInfo:
         """Create or replace a farm. Problem 422 bears every fault, pointers begin with /farms/NAME."""
-        answer = self.request(
-            "PUT", f"/farms/{_segment(name)}", query=_comment(comment), content=_plain(farm), parent=parent
-        )
-        return _typed(SnapshotInfo, answer)
+        return self._put("farms", name, farm, comment, parent)
 
     def delete_farm(self, name: str, *, comment: str = "", parent: int | None = None) -> SnapshotInfo:
         """Remove a farm. Problem 404: there is none of this name."""
-        return _typed(
-            SnapshotInfo, self.request("DELETE", f"/farms/{_segment(name)}", query=_comment(comment), parent=parent)
-        )
+        return self._delete("farms", name, comment, parent)
 
     def network_lists(self) -> CurrentLists:
         """Every network list in force, by name, without its networks."""
@@ -169,13 +164,21 @@ class Client(Connection):
         self, name: str, content: NetworkList | Mapping[str, Any], *, comment: str = "", parent: int | None = None
     ) -> SnapshotInfo:
         """Create or replace a network list. Problem 422 bears every fault."""
-        path = f"/network-lists/{_segment(name)}"
-        answer = self.request("PUT", path, query=_comment(comment), content=_plain(content), parent=parent)
-        return _typed(SnapshotInfo, answer)
+        return self._put("network-lists", name, content, comment, parent)
 
     def delete_network_list(self, name: str, *, comment: str = "", parent: int | None = None) -> SnapshotInfo:
         """Remove a network list. Problem 404: there is none of this name; 422: a farm names it."""
-        path = f"/network-lists/{_segment(name)}"
+        return self._delete("network-lists", name, comment, parent)
+
+    def _put(
+        self, shelf: str, name: str, content: BaseModel | Mapping[str, Any], comment: str, parent: int | None
+    ) -> SnapshotInfo:
+        path = f"/{shelf}/{_segment(name)}"
+        answer = self.request("PUT", path, query=_comment(comment), content=_plain(content), parent=parent)
+        return _typed(SnapshotInfo, answer)
+
+    def _delete(self, shelf: str, name: str, comment: str, parent: int | None) -> SnapshotInfo:
+        path = f"/{shelf}/{_segment(name)}"
         return _typed(SnapshotInfo, self.request("DELETE", path, query=_comment(comment), parent=parent))
 
     def clients(
