@@ -50,7 +50,7 @@ def _secret() -> bytes | None:
     return bytes.fromhex(kept) if isinstance(kept, str) and len(kept) == 2 * _BYTES else None
 
 
-class SessionToken(CSRF):  # type: ignore[misc]  # wtforms has no types
+class SessionToken(CSRF):
     """Compares a form's token with the session's."""
 
     def generate_csrf_token(self, _field: Any) -> str:
@@ -63,7 +63,7 @@ class SessionToken(CSRF):  # type: ignore[misc]  # wtforms has no types
             raise ValidationError(EXPIRED)
 
 
-class SafeForm(Form):  # type: ignore[misc]
+class SafeForm(Form):
     """The base of every form of the GUI."""
 
     class Meta:

@@ -32,7 +32,7 @@ SECTIONS = {
 """The fields that few farms need: each section is folded away while it says what the model says without it."""
 
 
-class CheckForm(Form):  # type: ignore[misc]  # wtforms has no types
+class CheckForm(Form):
     """A TCP check."""
 
     interval = described(Number, "TcpCheck", "interval")
@@ -46,7 +46,7 @@ class CheckForm(Form):  # type: ignore[misc]  # wtforms has no types
         return {"type": "tcp"} | fields.content(self)
 
 
-class BackendForm(Form):  # type: ignore[misc]
+class BackendForm(Form):
     """A backend."""
 
     name = StringField("Name", description="Lower-case letters, digits and hyphens.")

@@ -42,7 +42,7 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-class Text(StringField):  # type: ignore[misc]  # wtforms has no types
+class Text(StringField):
     """A text; nothing typed is an empty one."""
 
     shown = staticmethod(_plain)
@@ -60,7 +60,7 @@ class Word(Text):
         return super().content() or None
 
 
-class Number(StringField):  # type: ignore[misc]
+class Number(StringField):
     """A number; the model's default when nothing is typed."""
 
     shown = staticmethod(_plain)
@@ -83,7 +83,7 @@ class Rate(Number):
         return "" if value is None else rate_words(value)
 
 
-class Flag(BooleanField):  # type: ignore[misc]
+class Flag(BooleanField):
     """A yes or no."""
 
     shown = staticmethod(bool)
@@ -93,7 +93,7 @@ class Flag(BooleanField):  # type: ignore[misc]
         return bool(self.data)
 
 
-class Choice(RadioField):  # type: ignore[misc]
+class Choice(RadioField):
     """One of a few values, each with its explanation."""
 
     shown = staticmethod(str)
@@ -103,7 +103,7 @@ class Choice(RadioField):  # type: ignore[misc]
         return self.data
 
 
-class Menu(SelectField):  # type: ignore[misc]
+class Menu(SelectField):
     """One of a few values, in a menu."""
 
     shown = staticmethod(str)
@@ -113,7 +113,7 @@ class Menu(SelectField):  # type: ignore[misc]
         return self.data
 
 
-class Ticks(SelectMultipleField):  # type: ignore[misc]
+class Ticks(SelectMultipleField):
     """Any of a few values."""
 
     @staticmethod
@@ -126,7 +126,7 @@ class Ticks(SelectMultipleField):  # type: ignore[misc]
         return list(self.data or ())
 
 
-class Words(StringField):  # type: ignore[misc]
+class Words(StringField):
     """A list: one entry a line, or with commas or spaces between."""
 
     @staticmethod
@@ -139,7 +139,7 @@ class Words(StringField):  # type: ignore[misc]
         return several(self.data)
 
 
-class Numbers(StringField):  # type: ignore[misc]
+class Numbers(StringField):
     """A list with numbers in it."""
 
     @staticmethod
@@ -152,7 +152,7 @@ class Numbers(StringField):  # type: ignore[misc]
         return [number(word) for word in several(self.data)]
 
 
-class Pairs(StringField):  # type: ignore[misc]
+class Pairs(StringField):
     """A mapping: a line for each, name and value."""
 
     @staticmethod
@@ -170,7 +170,7 @@ class Pairs(StringField):  # type: ignore[misc]
         return dict(self.entries())
 
 
-class Servers(StringField):  # type: ignore[misc]
+class Servers(StringField):
     """Servers: a line for each, address and port if it has one of its own."""
 
     @staticmethod

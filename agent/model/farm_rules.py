@@ -85,7 +85,7 @@ def _static(name: str, farm: Farm) -> Iterator[Fault]:
             yield Fault(where, f"names the backend {farm.persistence_static[network]}, which the farm has not")
         elif backend.address.version != network.version:
             yield Fault(where, f"is IPv{network.version}, and the backend is not; name one of its family")
-        if before and before.version == network.version and before[-1] >= network[0]:  # type: ignore[operator]
+        if before and before.version == network.version and int(before[-1]) >= int(network[0]):
             yield Fault(where, f"is a part of {before}, which stands there too; take one of them out")
         else:
             before = network
