@@ -13,6 +13,7 @@ from kernel_net import FRONT, Box
 
 from agent.controller import Controller
 from agent.dataplane import Kernel, Ruleset
+from agent.model import validate
 from agent.system.links import LinkAddress, SystemLink
 
 
@@ -54,3 +55,8 @@ class Agent:
             await agent.stop()
             agent.store.close()
             agent.access.close()
+
+
+async def put(agent: Controller, web: dict[str, Any]) -> None:
+    """Put a farm of that name in force."""
+    await agent.commit(validate({"version": 1, "farms": {"web": web}}), author="admin")

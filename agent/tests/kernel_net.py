@@ -4,29 +4,22 @@
     client 10.20.0.10, fd00:20::10   --   10.20.0.1  balancer  10.30.0.1   --   10.30.0.11-14, fd00:30::11-14  backends
                                           fd00:20::1           fd00:30::1
 
-Nothing has a name outside: when the threads and descriptors end, the namespaces do.
+What a namespace is stands in kernel_namespaces.py, and who talks in them in kernel_peers.py.
 """
 
-import asyncio
-import ctypes
 import itertools
 import json
-import os
 import socket
-import subprocess
-import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any
 
+from kernel_namespaces import Namespace, add_addresses, add_cable, set_sysctl
+from kernel_peers import PLENTY, Connection, Load, Server
 from nft_json import Held, held
 from nftables import Nftables
-from pyroute2 import IPRoute
 
 from agent.dataplane import Assignment, Clients, Counters, Kernel, Ruleset, compile_ruleset, network_sets, readback
 from agent.dataplane.layout import layout_of
@@ -35,18 +28,12 @@ from agent.dataplane.skeleton import ELEMENT_SETS
 from agent.dataplane.tables import INGRESS, IngressChain, table_of
 from agent.model import validate
 
-_CLONE_NEWNET = 0x40000000
-_IFA_F_NODAD = 0x02
-T = TypeVar("T")
-
 CLIENT = {4: "10.20.0.10", 6: "fd00:20::10"}
 BALANCER = {4: "10.30.0.1", 6: "fd00:30::1"}
 FRONT = {4: "10.20.0.1", 6: "fd00:20::1"}
 VIRTUAL = {4: "10.20.0.100", 6: "fd00:20::100"}
 NETWORKS = {"front": ("10.20.0.0/24", "fd00:20::/64"), "back": ("10.30.0.0/24", "fd00:30::/64")}
 """On each of the balancer's links."""
-PLENTY = 10.0
-"""Seconds that no step takes, not even emulated; where something is refused it is refused at once."""
 
 
 def until(met: Callable[[], bool]) -> None:
@@ -54,7 +41,7 @@ def until(met: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PLENTY
     while not met():
         assert time.monotonic() < deadline, "did not come about"
-        time.sleep(0.001)
+        time.sleep(0.001)  # the kernel tells no event for it
 
 
 def backend_address(number: int, family: int = 4) -> str:
@@ -62,46 +49,9 @@ def backend_address(number: int, family: int = 4) -> str:
     return {4: f"10.30.0.{10 + number}", 6: f"fd00:30::{10 + number}"}[family]
 
 
-class Namespace:
-    """A network namespace with a thread that lives in it."""
-
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1)
-        self.descriptor = self.run(self._enter)
-
-    def run(self, function: Callable[..., T], *arguments: Any, **settings: Any) -> T:
-        """Call the function in the namespace."""
-        return self._executor.submit(function, *arguments, **settings).result()
-
-    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
-        """A socket of this namespace, for use anywhere."""
-        return self.run(socket.socket, family, kind)
-
-    def spawn(self, target: Callable[[], None]) -> threading.Thread:
-        """Start a thread in the namespace."""
-
-        def enter() -> None:
-            if ctypes.CDLL(None, use_errno=True).setns(self.descriptor, _CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "setns")
-            target()
-
-        thread = threading.Thread(target=enter)
-        thread.start()
-        return thread
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        os.close(self.descriptor)
-
-    @staticmethod
-    def _enter() -> int:
-        if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "unshare: the kernel tests need root")
-        # No waiting for duplicate addresses: there are none.
-        _write("net/ipv6/conf/default/accept_dad", "0")
-        with IPRoute() as netlink:
-            netlink.link("set", index=1, state="up")
-        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+def names(*numbers: int, family: int = 4) -> list[str]:
+    """What these backends call themselves: their addresses."""
+    return [backend_address(number, family) for number in numbers]
 
 
 class Network:
@@ -111,9 +61,9 @@ class Network:
         self.client, self.balancer, self.backends = Namespace(), Namespace(), Namespace()
         self._ports = itertools.count(20000)
         for side, other in (("front", self.client), ("back", self.backends)):
-            self.balancer.run(_veth, side, other.descriptor)
-        self.balancer.run(_write, "net/ipv4/ip_forward", "1")
-        self.balancer.run(_write, "net/ipv6/conf/all/forwarding", "1")
+            self.balancer.run(add_cable, side, other.descriptor)
+        self.balancer.run(set_sysctl, "net/ipv4/ip_forward", "1")
+        self.balancer.run(set_sysctl, "net/ipv6/conf/all/forwarding", "1")
         self.balancer.run(add_addresses, "front", [FRONT[4], FRONT[6], VIRTUAL[4], VIRTUAL[6]])
         self.balancer.run(add_addresses, "back", [BALANCER[4], BALANCER[6]])
         self.client.run(add_addresses, "eth0", list(CLIENT.values()), [FRONT[4], FRONT[6]])
@@ -123,7 +73,7 @@ class Network:
         self._servers: list[Server] = []
         self._loads: list[Load] = []
 
-    def serve(self, number: int, port: int = 80, family: int = 4, *, sctp: bool = False) -> "Server":
+    def serve(self, number: int, port: int = 80, family: int = 4, *, sctp: bool = False) -> Server:
         """Start backend `number`: TCP and UDP on its port, and SCTP if wanted."""
         server = Server(self.backends, backend_address(number, family), port, sctp=sctp)
         self._servers.append(server)
@@ -146,7 +96,7 @@ class Network:
         address: str | None = None,
         protocol: int = socket.IPPROTO_TCP,
         source: str | None = None,
-    ) -> "Connection":
+    ) -> Connection:
         """Open a TCP connection (or an SCTP association) to the virtual address or another, from `source`."""
         kind = socket.AF_INET if family == 4 else socket.AF_INET6
         sock = self.client.run(socket.socket, kind, socket.SOCK_STREAM, protocol)
@@ -171,7 +121,7 @@ class Network:
             return True
         return False
 
-    def load(self, clients: int, port: int = 80) -> "Load":
+    def load(self, clients: int, port: int = 80) -> Load:
         """Let clients open and close connections without a pause, until `Load.stop`."""
         load = self.client.run(Load, VIRTUAL[4], port, clients)
         self._loads.append(load)
@@ -191,153 +141,6 @@ class Network:
         with self.datagram(port, family) as sock:
             sock.send(b"?")
             return sock.recv(100).decode().split()[0]
-
-
-class Connection:
-    """A TCP connection to a `Server`, which says first who it is and whom it sees, and then echoes."""
-
-    def __init__(self, sock: socket.socket, address: str, port: int) -> None:
-        self._socket = sock
-        try:
-            sock.settimeout(PLENTY)
-            sock.connect((address, port))
-            self._file = sock.makefile("rwb", buffering=0)
-            self.port = sock.getsockname()[1]
-            self.server, self.peer = self._file.readline().decode().split()
-        except BaseException:
-            sock.close()
-            raise
-
-    def alive(self) -> bool:
-        """Whether a line comes back."""
-        self._file.write(b"still there?\n")
-        return self._file.readline() == b"still there?\n"
-
-    def close(self) -> None:
-        self._file.close()
-        self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Load:
-    """Clients in a process of their own, in the namespace of the thread that makes it."""
-
-    def __init__(self, address: str, port: int, clients: int) -> None:
-        program = [sys.executable, str(Path(__file__).with_name("kernel_load.py")), address, str(port), str(clients)]
-        self._process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "going\n"
-
-    def stop(self) -> tuple[int, list[str]]:
-        """End it: how many connections were served, and what failed."""
-        answer = json.loads(self._process.communicate(timeout=2 * PLENTY)[0])
-        return answer["served"], answer["failures"]
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-class Server:
-    """A backend: over TCP says "ADDRESS PEER", then echoes lines; over UDP answers each datagram with the same."""
-
-    def __init__(
-        self, namespace: Namespace, address: str, port: int, *, sctp: bool = False, name: str | None = None
-    ) -> None:
-        self.address, self.port, self._sctp, self.name = address, port, sctp, name or address
-        self.seen: Counter[str] = Counter()
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        ready = threading.Event()
-        self._thread = namespace.spawn(lambda: self._loop.run_until_complete(self._serve(ready)))
-        if not ready.wait(PLENTY):
-            raise TimeoutError(f"no server at {address}")
-
-    async def _serve(self, ready: threading.Event) -> None:
-        server = await asyncio.start_server(self._answer, self.address, self.port, backlog=1000)
-        transport, _ = await self._loop.create_datagram_endpoint(
-            lambda: _Datagrams(self), local_addr=(self.address, self.port)
-        )
-        servers = [server, await self._associations()] if self._sctp else [server]
-        ready.set()
-        await self._stop.wait()
-        transport.close()
-        for each in servers:
-            each.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-        await asyncio.sleep(0)
-
-    async def _associations(self) -> asyncio.Server:
-        # One to one (RFC 6458, section 4), these look like TCP's sockets.
-        kind = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-        listener = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
-        listener.bind((self.address, self.port))
-        return await asyncio.start_server(self._answer, sock=listener)
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = writer.get_extra_info("peername")[0]
-        self.seen[peer] += 1
-        try:
-            writer.write(f"{self.name} {peer}\n".encode())
-            while line := await reader.readline():
-                writer.write(line)
-        except (ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort() if self._stop.is_set() else writer.close()
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._loop.close()
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def datagram_received(self, _data: bytes, peer: Any) -> None:
-        self._server.seen[peer[0]] += 1
-        self._transport.sendto(f"{self._server.name} {peer[0]}".encode(), peer)
-
-
-def _veth(name: str, other: int) -> None:
-    with IPRoute() as netlink:
-        netlink.link("add", ifname=name, kind="veth", peer={"ifname": "eth0", "net_ns_fd": other})
-
-
-def add_addresses(link: str, addresses: list[str], gateways: list[str] | None = None) -> None:
-    """Give a link of the namespace that this is called in addresses, and routes."""
-    with IPRoute() as netlink:
-        index = netlink.link_lookup(ifname=link)[0]
-        netlink.link("set", index=index, state="up")
-        for address in addresses:
-            six = ":" in address
-            flags = {"flags": _IFA_F_NODAD} if six else {}
-            netlink.addr("add", index=index, address=address, prefixlen=64 if six else 24, **flags)
-        for gateway in gateways or []:
-            netlink.route(
-                "add", dst="default", gateway=gateway, family=socket.AF_INET6 if ":" in gateway else socket.AF_INET
-            )
-
-
-def add_route(network: str, gateway: str) -> None:
-    """Add a route of the namespace that this is called in."""
-    with IPRoute() as netlink:
-        netlink.route("add", dst=network, gateway=gateway, family=socket.AF_INET6 if ":" in gateway else socket.AF_INET)
-
-
-def _write(name: str, value: str) -> None:
-    Path("/proc/sys", name).write_text(value)
 
 
 class Box(Network):
@@ -420,6 +223,17 @@ class Box(Network):
             answer[set_name] = {each.key: each.element for each in self.listed(set_name)}
             answer[CHAINS][set_name] = ("", "")
         return answer
+
+
+@contextmanager
+def serving(*numbers: int, families: tuple[int, ...] = (4,)) -> Iterator[Box]:
+    """A box with these backends at work; closed at the end."""
+    box = Box()
+    for number in numbers:
+        for family in families:
+            box.serve(number, family=family)
+    yield box
+    box.close()
 
 
 def farm(*backends: int, family: int = 4, ports: tuple[int | str, ...] = (80,), **settings: Any) -> dict[str, Any]:

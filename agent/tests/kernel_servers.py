@@ -12,7 +12,9 @@ import socket
 import subprocess
 
 import pytest
-from kernel_net import VIRTUAL, Box, Namespace, Server, _write, add_addresses, backend_address
+from kernel_namespaces import Namespace, add_addresses, set_sysctl
+from kernel_net import VIRTUAL, Box, backend_address
+from kernel_peers import Server
 from pyroute2 import IPRoute
 
 RETURN = {4: "10.30.0.254", 6: "fd00:30::254"}
@@ -73,8 +75,8 @@ class Servers(Box):
 def hold() -> None:
     """Hold the virtual addresses on the loopback, and never say so on the network: what docs/forwarding.md asks for."""
     for name in ("all", "eth0"):
-        _write(f"net/ipv4/conf/{name}/arp_ignore", "1")
-        _write(f"net/ipv4/conf/{name}/arp_announce", "2")
+        set_sysctl(f"net/ipv4/conf/{name}/arp_ignore", "1")
+        set_sysctl(f"net/ipv4/conf/{name}/arp_announce", "2")
     with IPRoute() as netlink:
         index = netlink.link_lookup(ifname="lo")[0]
         for address in VIRTUAL.values():
@@ -84,7 +86,7 @@ def hold() -> None:
 def _loosen() -> None:
     """Take packets in by another link than the one that leads back."""
     for name in ("all", "default"):
-        _write(f"net/ipv4/conf/{name}/rp_filter", "0")
+        set_sysctl(f"net/ipv4/conf/{name}/rp_filter", "0")
 
 
 def _switch() -> None:

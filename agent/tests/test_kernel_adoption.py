@@ -5,7 +5,8 @@ import json
 import subprocess
 
 import pytest
-from kernel_net import Box, Namespace, backend_address, expected, farm
+from kernel_namespaces import Namespace
+from kernel_net import Box, backend_address, expected, farm
 from nftables import Nftables
 
 from agent.dataplane import Kernel, compile_ruleset, script

@@ -7,36 +7,18 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from kernel_net import (
-    BALANCER,
-    CLIENT,
-    FRONT,
-    PLENTY,
-    VIRTUAL,
-    Box,
-    add_addresses,
-    add_route,
-    backend_address,
-    expected,
-    farm,
-    until,
-)
+from kernel_namespaces import add_addresses
+from kernel_net import BALANCER, CLIENT, FRONT, VIRTUAL, backend_address, expected, farm, names, serving, until
+from kernel_peers import PLENTY
+from kernel_servers import need
 
 pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture
 def box():
-    box = Box()
-    for number in (1, 2, 3):
-        for family in (4, 6):
-            box.serve(number, family=family)
-    yield box
-    box.close()
-
-
-def names(*numbers, family=4):
-    return [backend_address(number, family) for number in numbers]
+    with serving(1, 2, 3, families=(4, 6)) as box:
+        yield box
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -194,58 +176,10 @@ def test_both_families_of_a_farm_have_their_own_turn(box, forwarding):
     assert box.ask(family=6) in names(1, 2, family=6), "and IPv6 does not care"
 
 
-@pytest.fixture
-def sources(box):
-    """Fifty addresses of the client, by family."""
-    found = {4: [f"10.20.0.{number}" for number in range(150, 200)], 6: [f"fd00:20:0:{n:x}::1" for n in range(1, 51)]}
-    box.client.run(add_addresses, "eth0", found[4] + found[6])
-    box.balancer.run(add_route, "fd00:20::/48", CLIENT[6])
-    return found
-
-
-@pytest.mark.parametrize("family", [4, 6])
-def test_source_hash_sends_a_client_to_the_same_backend(box, sources, family):
-    web = farm(1, 2, 3, family=family, scheduler="source-hash", protocols=["tcp", "udp"])
-    box.apply({"web": web})
-    first = {source: box.ask(family=family, source=source) for source in sources[family]}
-    assert set(first.values()) == set(names(1, 2, 3, family=family))
-    assert {source: box.ask(family=family, source=source) for source in sources[family]} == first
-    # One leaves: its clients go elsewhere, the others' stay; and return with it.
-    gone = backend_address(2, family)
-    box.apply({"web": web}, {"web": {"b1": 1, "b3": 1}})
-    without = {source: box.ask(family=family, source=source) for source in sources[family]}
-    assert all(without[source] == before for source, before in first.items() if before != gone)
-    assert gone not in without.values()
-    # Another agent goes on with the same table.
-    box.adopt()
-    assert box.balancer.run(box.kernel._commands, box.compiled({"web": web}, {"web": {"b1": 1, "b3": 1}})) == []
-    box.apply({"web": web})
-    assert {source: box.ask(family=family, source=source) for source in sources[family]} == first
-
-
-@pytest.mark.parametrize("family", [4, 6])
-def test_source_hash_of_a_prefix_and_with_the_port(box, sources, family):
-    web = farm(1, 2, 3, family=family, scheduler="source-hash", hash_prefix4=24, hash_prefix6=48)
-    box.apply({"web": web})
-    assert len({box.ask(family=family, source=source) for source in sources[family]}) == 1
-    box.apply({"web": web | {"hash_port": True, "hash_prefix4": 32, "hash_prefix6": 128}})
-    one = sources[family][0]
-    assert {box.ask(family=family, source=one) for _ in range(60)} == set(names(1, 2, 3, family=family))
-
-
-@pytest.fixture
-def sctp():
-    """The kernel that ships has SCTP's sockets; others may not."""
-    try:
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
-    except OSError as error:
-        pytest.skip(f"this kernel has no SCTP: {error}")
-
-
-@pytest.mark.usefixtures("sctp")
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("forwarding", ["dnat", "snat"])
 def test_sctp_associations_are_balanced(box, family, forwarding):
+    need(4, "sctp")
     for number in (1, 2):
         box.serve(number, 8000, family, sctp=True)
     web = farm(1, 2, family=family, ports=(8000,), protocols=["sctp"], forwarding=forwarding)

@@ -4,7 +4,6 @@
 import itertools
 import random
 import threading
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -15,12 +14,6 @@ from agent.dataplane.assignment import Side
 from agent.model import Configuration
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def opened():
-    with ExitStack() as stack:
-        yield stack
 
 
 CLIENTS = 8

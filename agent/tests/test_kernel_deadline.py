@@ -2,16 +2,14 @@
 """The deadline of a drain: the agent's own loop and timer, a real kernel, real connections."""
 
 import asyncio
-from contextlib import ExitStack
 
 import pytest
 from edges import HostEdge
-from kernel_agent import Agent
-from kernel_net import Box, backend_address, farm
+from kernel_agent import Agent, put
+from kernel_net import backend_address, farm, serving
 
 from agent.controller import Controller
 from agent.dataplane import Kernel
-from agent.model import validate
 from agent.model.state import BackendNow
 
 pytestmark = pytest.mark.kernel
@@ -19,23 +17,14 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture
 def box():
-    box = Box()
-    for number in (1, 2):
-        box.serve(number)
-    yield box
-    box.close()
+    with serving(1, 2) as box:
+        yield box
 
 
-@pytest.fixture
-def opened():
-    with ExitStack() as stack:
-        yield stack
-
-
-async def put(agent: Controller, seconds: int, state: str) -> None:
+async def put_state(agent: Controller, seconds: int, state: str) -> None:
     web = farm(1, 2, protocols=["tcp", "udp"], drain_timeout=seconds)
     web["backends"]["b1"]["state"] = state
-    await agent.commit(validate({"version": 1, "farms": {"web": web}}), author="admin")
+    await put(agent, web)
 
 
 async def first(agent: Controller) -> BackendNow:
@@ -51,13 +40,13 @@ def test_what_is_left_of_a_drain_is_cut_at_its_deadline(box, opened, tmp_path):
     connections, socks = [], []
 
     async def story(agent: Controller, host: HostEdge) -> None:
-        await put(agent, 1, "enabled")
+        await put_state(agent, 1, "enabled")
         connections.extend(opened.enter_context(box.connect()) for _ in range(2))
         socks.extend(opened.enter_context(box.datagram()) for _ in range(2))
         for sock in socks:
             sock.send(b"?")
             sock.recv(100)
-        await put(agent, 1, "drain")
+        await put_state(agent, 1, "drain")
         now = await first(agent)
         assert (now.role, now.traffic.active) == ("draining", 2)
         assert now.drain_ends is not None
@@ -81,9 +70,9 @@ def test_a_drain_that_began_before_the_agent_did_ends_when_it_was_to_end(box, op
     connections, ends = [], []
 
     async def begin(agent: Controller, host: HostEdge) -> None:
-        await put(agent, 2, "enabled")
+        await put_state(agent, 2, "enabled")
         connections.extend(opened.enter_context(box.connect()) for _ in range(2))
-        await put(agent, 2, "drain")
+        await put_state(agent, 2, "drain")
         ends.append((await first(agent)).drain_ends)
 
     async def end(agent: Controller, host: HostEdge) -> None:

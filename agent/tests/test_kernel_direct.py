@@ -2,25 +2,28 @@
 """Farms with the forwarding `direct`: packets go on as they came, and backends answer clients past the appliance."""
 
 import json
-import random
 import socket
-import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 
 import pytest
-from kernel_net import CLIENT, VIRTUAL, backend_address, expected, farm, until
+from kernel_flows import (
+    ask,
+    conntracked,
+    go_on_with_a_new_agent,
+    leave_a_failed_backend,
+    said,
+    stay_while_weights_change,
+)
+from kernel_net import CLIENT, VIRTUAL, backend_address, expected, farm, names, until
 from kernel_servers import Servers, need, newer_nft
 from pyroute2 import IPRoute
 
-from agent.dataplane import KernelRefused, netlink, script
+from agent.dataplane import KernelRefused, script
 from agent.dataplane.ingress import CLOSING, FRESH, OPENING
 from agent.dataplane.tables import INGRESS
 
 pytestmark = pytest.mark.kernel
-
-KINDS = {"tcp": socket.IPPROTO_TCP, "sctp": socket.IPPROTO_SCTP}
 
 
 @pytest.fixture
@@ -38,29 +41,8 @@ def two(box):
     return box
 
 
-def names(*numbers, family=4):
-    return [backend_address(number, family) for number in numbers]
-
-
 def direct(*backends, family=4, **settings):
     return farm(*backends, family=family, **{"forwarding": "direct", "protocols": ["tcp", "udp"]} | settings)
-
-
-def ask(box, protocol="tcp", port=80, family=4):
-    """One connection or datagram: (the backend that answered, whom it saw)."""
-    if protocol == "udp":
-        with box.datagram(port, family) as sock:
-            sock.send(b"?")
-            return tuple(sock.recv(100).decode().split())
-    with box.connect(port, family, protocol=KINDS[protocol]) as connection:
-        assert connection.alive()
-        return connection.server, connection.peer
-
-
-def said(sock):
-    """Which backend answers one more datagram of a flow."""
-    sock.send(b"?")
-    return sock.recv(100).decode().split()[0]
 
 
 def flows(box, name="flows4"):
@@ -68,10 +50,6 @@ def flows(box, name="flows4"):
     listing = json.loads(box.nft(f"list map {INGRESS} {name}"))
     entries = next(item["map"] for item in listing["nftables"] if "map" in item).get("elem", [])
     return {int(each["val"]["concat"][3]) >> 16: each["expires"] for each in (entry[0]["elem"] for entry in entries)}
-
-
-def conntracked():
-    return sum(1 for _ in netlink.dump(0x101, b""))
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -129,26 +107,7 @@ def test_weights_source_hash_and_priority_work_as_elsewhere(two):
 
 
 def test_no_packet_of_a_flow_goes_elsewhere_while_weights_change(two):
-    web = direct(1, 2, scheduler="weighted")
-    two.apply({"web": web})
-    draw, stop, changes = random.Random(7), threading.Event(), []
-
-    def change() -> None:
-        while not stop.is_set():
-            two.apply({"web": web}, {"web": {name: draw.randint(1, 9) for name in ("b1", "b2")}})
-            changes.append(1)
-
-    with two.connect() as connection, two.datagram() as sock, ThreadPoolExecutor(1) as changing:
-        mine = said(sock)
-        done = changing.submit(change)
-        try:
-            while len(changes) < 300:
-                assert connection.alive()
-                assert said(sock) == mine
-        finally:
-            stop.set()
-        done.result()
-    assert two.counters()["web", "b1"].new + two.counters()["web", "b2"].new == 2
+    stay_while_weights_change(two, direct(1, 2, scheduler="weighted"))
 
 
 def test_drained_backends_keep_their_flows(two):
@@ -164,19 +123,7 @@ def test_drained_backends_keep_their_flows(two):
 
 
 def test_udp_of_a_failed_backend_moves_and_tcp_stays_unless_it_is_cut(two):
-    web = direct(1, 2)
-    two.apply({"web": web})
-    with two.connect() as connection, two.connect() as _, two.datagram() as sock:
-        assert connection.server == said(sock) == backend_address(1)
-        two.apply({"web": web}, {"web": {"b2": 1}})
-        assert said(sock) == backend_address(2)
-        assert connection.alive()
-        two.apply({"web": web | {"on_failure": "cut"}}, {"web": {"b2": 1}})
-        with pytest.raises(ConnectionError):
-            connection.alive()
-        # It is back; who has moved stays.
-        two.apply({"web": web})
-        assert said(sock) == backend_address(2)
+    leave_a_failed_backend(two, direct(1, 2))
 
 
 def test_a_removed_backends_flows_move_and_a_removed_farm_serves_nobody(two):
@@ -240,19 +187,8 @@ def test_a_reset_ends_the_entry(two):
 
 
 def test_a_new_agent_goes_on_with_turns_counters_and_flows(two):
-    web = {"web": direct(1, 2, ports=(80,)), "hash": direct(1, 2, ports=(81,), scheduler="source-hash")}
-    two.apply(web)
-    with two.connect() as connection, two.datagram() as sock:
-        first = said(sock)
-        marks = two.ruleset.marks()
-        two.adopt()
-        assert two.balancer.run(two.kernel.difference, two.compiled(web)) == ""
-        two.apply(web)
-        assert two.ruleset.marks() == marks
-        assert connection.alive()
-        assert said(sock) == first
-        assert two.counters()["web", "b1"].new == 1
-        assert [ask(two)[0] for _ in range(2)] == names(1, 2)
+    go_on_with_a_new_agent(two, {"web": direct(1, 2), "hash": direct(1, 2, ports=(81,), scheduler="source-hash")})
+    assert [ask(two)[0] for _ in range(2)] == names(1, 2)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_net import Box, Namespace, backend_address, expected, farm
+from kernel_namespaces import Namespace
+from kernel_net import Box, backend_address, expected, farm
 from nft_json import held
 
 from agent.dataplane import KernelRefused, elements, netlink, reweigh

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from kernel_net import VIRTUAL, Box, Connection, backend_address, expected, farm, until
+from kernel_net import VIRTUAL, Box, backend_address, expected, farm, until
+from kernel_peers import Connection
 
 from agent.dataplane import Clients, compile_ruleset
 from agent.model import validate
@@ -26,12 +27,6 @@ def box():
         box.serve(number)
     yield box
     box.close()
-
-
-@pytest.fixture
-def opened():
-    with ExitStack() as stack:
-        yield stack
 
 
 def put(box: Box, *failed: str, steps: dict[str, int] | None = None, **farms: dict[str, Any]) -> None:

@@ -2,31 +2,20 @@
 """Backends that may have so many connections only: the agent's own loop, a real kernel, real connections."""
 
 import asyncio
-from contextlib import ExitStack
 
 import pytest
-from kernel_agent import Agent
-from kernel_net import Box, backend_address, farm
+from kernel_agent import Agent, put
+from kernel_net import backend_address, farm, serving
 
 from agent.dataplane import Kernel
-from agent.model import validate
 
 pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture
 def box():
-    box = Box()
-    for number in (1, 2):
-        box.serve(number)
-    yield box
-    box.close()
-
-
-@pytest.fixture
-def opened():
-    with ExitStack() as stack:
-        yield stack
+    with serving(1, 2) as box:
+        yield box
 
 
 def narrow(*limits, **settings):
@@ -35,10 +24,6 @@ def narrow(*limits, **settings):
     for backend, limit in zip(web["backends"].values(), limits, strict=True):
         backend["max_connections"] = limit
     return web
-
-
-async def put(agent, web):
-    await agent.commit(validate({"version": 1, "farms": {"web": web}}), author="admin")
 
 
 async def roles(agent):

@@ -5,20 +5,9 @@ import json
 import socket
 
 import pytest
-from kernel_net import (
-    BALANCER,
-    CLIENT,
-    FRONT,
-    PLENTY,
-    VIRTUAL,
-    Box,
-    Connection,
-    Namespace,
-    add_addresses,
-    add_route,
-    backend_address,
-    farm,
-)
+from kernel_namespaces import Namespace, add_addresses, add_route
+from kernel_net import BALANCER, CLIENT, FRONT, VIRTUAL, Box, backend_address, farm, names
+from kernel_peers import PLENTY, Connection
 from pyroute2 import IPRoute
 
 pytestmark = pytest.mark.kernel
@@ -87,10 +76,6 @@ def box():
             box.serve(number, family=family)
     yield box
     box.close()
-
-
-def names(*numbers, family=4):
-    return [backend_address(number, family) for number in numbers]
 
 
 def web(family=4, **settings):

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from kernel_net import CLIENT, VIRTUAL, Box, add_addresses, add_route, backend_address, expected, farm, until
+from kernel_namespaces import add_addresses, add_route
+from kernel_net import CLIENT, VIRTUAL, Box, backend_address, expected, farm, until
 from kernel_packets import ACK, FIN, RST, SYN, Raw
 
 pytestmark = pytest.mark.kernel

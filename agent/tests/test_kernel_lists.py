@@ -8,7 +8,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_net import CLIENT, VIRTUAL, Box, add_addresses, add_route, expected, farm, until
+from kernel_namespaces import add_addresses, add_route
+from kernel_net import CLIENT, VIRTUAL, Box, expected, farm, until
 
 from agent.dataplane.script import delta
 from agent.model import NetworkList

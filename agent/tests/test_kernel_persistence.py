@@ -6,7 +6,8 @@ import re
 import subprocess
 
 import pytest
-from kernel_net import CLIENT, Box, add_addresses, add_route, backend_address, expected, farm, until
+from kernel_namespaces import add_addresses, add_route
+from kernel_net import CLIENT, Box, backend_address, expected, farm, until
 
 from agent.dataplane import conntrack
 

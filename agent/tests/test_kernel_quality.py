@@ -8,7 +8,8 @@ from contextlib import ExitStack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_net import PLENTY, Box, backend_address, expected, farm, until
+from kernel_net import Box, backend_address, expected, farm, until
+from kernel_peers import PLENTY
 
 from agent.dataplane.quality import QUALITY
 

@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Farms with the forwarding `stateless`: addresses and ports are rewritten both ways, without connection tracking."""
 
-import random
 import socket
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from kernel_net import CLIENT, VIRTUAL, Box, Connection, backend_address, expected, farm
+from kernel_flows import ask, conntracked, go_on_with_a_new_agent, leave_a_failed_backend, stay_while_weights_change
+from kernel_net import CLIENT, VIRTUAL, Box, backend_address, expected, farm, names
+from kernel_peers import Connection
 from kernel_servers import need
 
-from agent.dataplane import netlink
-
 pytestmark = pytest.mark.kernel
-
-KINDS = {"tcp": socket.IPPROTO_TCP, "sctp": socket.IPPROTO_SCTP}
 
 
 @pytest.fixture
@@ -31,24 +26,11 @@ def two(box):
     return box
 
 
-def names(*numbers, family=4):
-    return [backend_address(number, family) for number in numbers]
-
-
 def stateless(*backends, family=4, port=None, **settings):
     made = farm(*backends, family=family, **{"forwarding": "stateless", "protocols": ["tcp", "udp"]} | settings)
     for backend in made["backends"].values() if port else ():
         backend["port"] = port
     return made
-
-
-def said(sock):
-    sock.send(b"?")
-    return sock.recv(100).decode().split()[0]
-
-
-def conntracked():
-    return sum(1 for _ in netlink.dump(0x101, b""))
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -60,17 +42,7 @@ def test_round_robin_is_an_exact_turn_and_ports_are_right_both_ways(box, family,
         box.serve(number, port or 80, family, sctp=protocol == "sctp")
     box.apply({"web": stateless(1, 2, family=family, protocols=[protocol], port=port)})
     assert box.elements() == expected(box.ruleset)
-    answers = []
-    for _ in range(6):
-        if protocol == "udp":
-            # Connected: an answer from another address or port would not be taken.
-            with box.datagram(family=family) as sock:
-                sock.send(b"?")
-                answers.append(tuple(sock.recv(100).decode().split()))
-        else:
-            with box.connect(80, family, protocol=KINDS[protocol]) as connection:
-                assert connection.alive()
-                answers.append((connection.server, connection.peer))
+    answers = [ask(box, protocol, family=family) for _ in range(6)]
     assert answers == [(name, CLIENT[family]) for name in names(1, 2, family=family) * 3]
     counters = box.counters()
     assert [counters["web", name].new for name in ("b1", "b2")] == [3, 3]
@@ -89,26 +61,7 @@ def test_several_ports_stay_as_they_are(box):
 
 
 def test_no_packet_of_a_flow_goes_elsewhere_while_weights_change(two):
-    web = stateless(1, 2, scheduler="weighted")
-    two.apply({"web": web})
-    draw, stop, changes = random.Random(7), threading.Event(), []
-
-    def change() -> None:
-        while not stop.is_set():
-            two.apply({"web": web}, {"web": {name: draw.randint(1, 9) for name in ("b1", "b2")}})
-            changes.append(1)
-
-    with two.connect() as connection, two.datagram() as sock, ThreadPoolExecutor(1) as changing:
-        mine = said(sock)
-        done = changing.submit(change)
-        try:
-            while len(changes) < 300:
-                assert connection.alive()
-                assert said(sock) == mine
-        finally:
-            stop.set()
-        done.result()
-    assert two.counters()["web", "b1"].new + two.counters()["web", "b2"].new == 2
+    stay_while_weights_change(two, stateless(1, 2, scheduler="weighted"))
 
 
 def test_both_sides_hear_that_the_other_closes(two):
@@ -131,16 +84,7 @@ def test_bulk_arrives_whole_in_both_directions(two):
 
 
 def test_udp_of_a_failed_backend_moves_and_tcp_stays_unless_it_is_cut(two):
-    web = stateless(1, 2)
-    two.apply({"web": web})
-    with two.connect() as connection, two.connect() as _, two.datagram() as sock:
-        assert connection.server == said(sock) == backend_address(1)
-        two.apply({"web": web}, {"web": {"b2": 1}})
-        assert said(sock) == backend_address(2)
-        assert connection.alive()
-        two.apply({"web": web | {"on_failure": "cut"}}, {"web": {"b2": 1}})
-        with pytest.raises(ConnectionError):
-            connection.alive()
+    leave_a_failed_backend(two, stateless(1, 2))
 
 
 def test_without_a_backend_clients_are_refused(two):
@@ -155,17 +99,7 @@ def test_without_a_backend_clients_are_refused(two):
 
 
 def test_a_new_agent_goes_on(two):
-    web = {"web": stateless(1, 2, port=80)}
-    two.apply(web)
-    with two.connect() as connection, two.datagram() as sock:
-        first = said(sock)
-        marks = two.ruleset.marks()
-        two.adopt()
-        assert two.balancer.run(two.kernel.difference, two.compiled(web)) == ""
-        two.apply(web)
-        assert two.ruleset.marks() == marks
-        assert connection.alive()
-        assert said(sock) == first
+    go_on_with_a_new_agent(two, {"web": stateless(1, 2, port=80)})
 
 
 def test_only_answers_of_backends_are_forwarded(two):

@@ -7,7 +7,8 @@ from functools import partial
 from ipaddress import ip_address, ip_interface
 
 import pytest
-from kernel_net import PLENTY, Namespace, add_addresses
+from kernel_namespaces import Namespace, add_addresses
+from kernel_peers import PLENTY
 from pyroute2 import IPRoute
 
 from agent.health import Checker, Target
