@@ -7,7 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from access_world import PASSWORD, Clock, cheap_hashes
 from hypothesis import settings
+
+from agent.access import Access
 
 
 def pytest_configure() -> None:
@@ -30,3 +33,25 @@ def opened():
     """What is entered here is closed at the end of the test."""
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture
+def clock():
+    """The clock of `unclaimed` and `access`."""
+    return Clock()
+
+
+@pytest.fixture
+def unclaimed(memory_path, clock, monkeypatch):
+    """The access of a box that nobody has claimed."""
+    cheap_hashes(monkeypatch)
+    access = Access.open(memory_path, clock=clock)
+    yield access
+    access.close()
+
+
+@pytest.fixture
+def access(unclaimed):
+    """The access of a box whose administrator has PASSWORD."""
+    unclaimed.provision(password=PASSWORD)
+    return unclaimed

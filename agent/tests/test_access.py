@@ -1,78 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Claiming, logging in, sessions, tokens and the audit log."""
+"""Claiming, provisioning and passwords."""
 
 import re
 import threading
-from datetime import UTC, datetime, timedelta
 
 import pytest
+from access_world import HERE, PASSWORD, TOKEN, again, refused, rows
 
-from agent.access import (
-    Access,
-    AlreadyClaimed,
-    Throttled,
-    WeakPassword,
-    WrongCode,
-    WrongCredentials,
-)
-
-PASSWORD = "correct horse battery"
-HERE = "192.0.2.1"
-TOKEN = "t0ken-0123456789-0123456789"
-
-
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self):
-        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-    def __call__(self):
-        return self.now
-
-    def go(self, **much):
-        self.now += timedelta(**much)
-
-
-@pytest.fixture(autouse=True)
-def _cheap_hashes(monkeypatch):
-    # The costs are checked by a test of their own.
-    monkeypatch.setattr("agent.access.passwords.TIME_COST", 1)
-    monkeypatch.setattr("agent.access.passwords.MEMORY_KIB", 64)
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def unclaimed(memory_path, clock):
-    access = Access.open(memory_path, clock=clock)
-    yield access
-    access.close()
-
-
-@pytest.fixture
-def access(unclaimed):
-    unclaimed.provision(password=PASSWORD)
-    return unclaimed
-
-
-def rows(access, query):
-    """What is stored: nothing of the product reads it yet, or it must not come out."""
-    return access._vault.rows(query)
-
-
-def refused(access, token):
-    with pytest.raises(WrongCredentials):
-        access.authenticate(token)
-
-
-def again(access, directory, clock):
-    access.close()
-    return Access.open(directory, clock=clock)
-
+from agent.access import Access, AlreadyClaimed, Throttled, WeakPassword, WrongCode, WrongCredentials
 
 # Claiming
 
@@ -316,97 +251,3 @@ def test_hashes_wait_for_each_other_and_too_many_are_refused(access, monkeypatch
         access.log_in("admin", PASSWORD, HERE)
     slots.release()
     slots.release()
-
-
-# Sessions
-
-
-def test_a_session_outlasts_a_restart(memory_path, clock, access):
-    token = access.log_in("admin", PASSWORD, HERE).token
-    access = again(access, memory_path, clock)
-    identity = access.authenticate(token)
-    assert (identity.name, identity.kind, identity.author) == ("admin", "session", "admin")
-    access.close()
-
-
-def test_a_session_ends_when_it_is_idle(access, clock):
-    token = access.log_in("admin", PASSWORD, HERE).token
-    for _ in range(5):
-        clock.go(hours=11, minutes=50)
-        assert access.authenticate(token)
-    clock.go(hours=12, seconds=1)
-    refused(access, token)
-    assert rows(access, "SELECT * FROM sessions") == []
-
-
-def test_a_session_ends_after_a_week_however_it_is_used(access, clock):
-    session = access.log_in("admin", PASSWORD, HERE)
-    assert session.expires == clock.now + timedelta(days=7)
-    for _ in range(16):
-        clock.go(hours=10)
-        assert access.authenticate(session.token)
-    clock.go(hours=8)
-    refused(access, session.token)
-
-
-def test_a_session_of_a_clock_that_was_wrong_has_ended(access, clock):
-    token = access.log_in("admin", PASSWORD, HERE).token
-    clock.go(minutes=-30)
-    assert access.authenticate(token)
-    clock.go(days=-400)
-    refused(access, token)
-
-
-def test_log_out_ends_one_session(access):
-    mine, other = (access.log_in("admin", PASSWORD, HERE).token for _ in range(2))
-    access.log_out(mine)
-    access.log_out(mine)
-    access.log_out("never was")
-    refused(access, mine)
-    assert access.authenticate(other)
-
-
-def test_the_number_of_sessions_is_bounded(access, clock, monkeypatch):
-    monkeypatch.setattr("agent.access.bearers.MAX_SESSIONS", 3)
-    tokens = []
-    for _ in range(4):
-        tokens.append(access.log_in("admin", PASSWORD, HERE).token)
-        clock.go(seconds=1)
-    refused(access, tokens[0])
-    assert all(access.authenticate(token) for token in tokens[1:])
-
-
-@pytest.mark.parametrize("bearer", ["", "x", "x" * 513, "\x00", "ä", "\ud800", "' OR 1=1 --"])
-def test_rubbish_is_nobody(access, bearer):
-    access.provision(api_token=TOKEN)
-    refused(access, bearer)
-
-
-# Tokens and audit
-
-
-def test_a_use_of_a_token_is_noted_every_five_minutes(access, clock):
-    access.provision(api_token=TOKEN)
-    assert rows(access, "SELECT used FROM tokens") == [(None,)]
-    noted = clock.now.timestamp()
-    access.authenticate(TOKEN)
-    clock.go(minutes=4)
-    access.authenticate(TOKEN)
-    assert rows(access, "SELECT used FROM tokens") == [(noted,)]
-
-
-def test_the_audit_log_says_who_did_what(access, clock):
-    access.log_in("admin", PASSWORD, HERE)
-    access.audit("admin", HERE, "commit", "snapshot 3\n\x1b[31mforged line\u202e")
-    assert rows(access, "SELECT time, actor, source, action, detail FROM audit ORDER BY number") == [
-        (clock.now.timestamp(), "provisioning", "credential", "password", "password set"),
-        (clock.now.timestamp(), "admin", HERE, "log-in", ""),
-        (clock.now.timestamp(), "admin", HERE, "commit", "snapshot 3  [31mforged line"),
-    ]
-
-
-def test_the_audit_log_is_bounded(access, monkeypatch):
-    monkeypatch.setattr("agent.access.access.MAX_AUDIT", 5)
-    for count in range(20):
-        access.audit("admin", HERE, "commit", str(count))
-    assert rows(access, "SELECT detail FROM audit ORDER BY number") == [("15",), ("16",), ("17",), ("18",), ("19",)]

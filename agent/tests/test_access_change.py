@@ -4,32 +4,20 @@
 import threading
 
 import pytest
+from access_world import HERE, PASSWORD, TOKEN, cheap_hashes, refused, rows
 
 from agent.access import Access, SessionNeeded, WeakPassword, WrongCredentials, WrongPassword
 
-PASSWORD = "correct horse battery"
 OTHER = "another password"
-HERE = "192.0.2.1"
-TOKEN = "t0ken-0123456789-0123456789"
 
 
 @pytest.fixture
 def access(memory_path, monkeypatch):
-    monkeypatch.setattr("agent.access.passwords.TIME_COST", 1)
-    monkeypatch.setattr("agent.access.passwords.MEMORY_KIB", 64)
+    cheap_hashes(monkeypatch)
     access = Access.open(memory_path)
     access.provision(password=PASSWORD)
     yield access
     access.close()
-
-
-def rows(access, query):
-    return access._vault.rows(query)
-
-
-def refused(access, token):
-    with pytest.raises(WrongCredentials):
-        access.authenticate(token)
 
 
 def test_a_changed_password_holds_and_the_old_one_does_not(memory_path, access):

@@ -4,34 +4,23 @@
 import contextlib
 import shutil
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import mounts
 import pytest
+from access_world import HERE, PASSWORD, TOKEN, Clock, cheap_hashes
 from system_calls import run
 
 from agent.access import Access, WrongCredentials
 from agent.storage import StoreBusy, StoreError
 
-PASSWORD = "correct horse battery"
 OTHER = "another password"
-HERE = "192.0.2.1"
-TOKEN = "t0ken-0123456789-0123456789"
 NEW_TOKEN = "n3w-t0ken-0123456789-0123456789"
-
-
-class Clock:
-    def __init__(self):
-        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture(autouse=True)
 def _cheap_hashes(monkeypatch):
-    monkeypatch.setattr("agent.access.passwords.TIME_COST", 1)
-    monkeypatch.setattr("agent.access.passwords.MEMORY_KIB", 64)
+    cheap_hashes(monkeypatch)
 
 
 @pytest.fixture

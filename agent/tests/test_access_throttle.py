@@ -5,11 +5,11 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from access_world import PASSWORD, cheap_hashes
 
 from agent.access import Access, Throttled, WrongCode, WrongCredentials, WrongPassword
 from agent.access.throttle import ACCOUNT, SOURCE, place
 
-PASSWORD = "correct horse battery"
 HOME = "192.0.2.1"
 EVIL = "203.0.113.66"
 
@@ -43,8 +43,7 @@ class World:
 
 @pytest.fixture
 def world(memory_path, monkeypatch):
-    monkeypatch.setattr("agent.access.passwords.TIME_COST", 1)
-    monkeypatch.setattr("agent.access.passwords.MEMORY_KIB", 64)
+    cheap_hashes(monkeypatch)
     found = World(memory_path)
     found.access.provision(password=PASSWORD)
     yield found

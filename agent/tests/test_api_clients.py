@@ -11,7 +11,8 @@ import pytest
 from agent.cli import main
 from agent.client import Client, Problem
 from agent.dataplane import Client as Remembered
-from agent.tests.api_world import FARM, TOKEN, World, running
+from agent.tests.api_world import FARM, World
+from agent.tests.command_line import at_hand
 
 FARM_OF_TWO = {
     **FARM,
@@ -26,9 +27,7 @@ def remembered(network: str, backend: str, port: int | None = None) -> Remembere
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with running(tmp_path) as found:
-        monkeypatch.setenv("SLUICE_SOCKET", str(found.socket))
-        monkeypatch.setenv("SLUICE_TOKEN", TOKEN)
+    with at_hand(tmp_path, monkeypatch) as found:
         found.client().put_farm("web", FARM_OF_TWO)
         found.clients.known = [
             remembered("198.51.100.7/32", "b1"),

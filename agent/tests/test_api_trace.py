@@ -10,7 +10,8 @@ import pytest
 
 from agent.cli import main
 from agent.client import Client, Problem
-from agent.tests.api_world import TOKEN, World, running
+from agent.tests.api_world import World
+from agent.tests.command_line import at_hand
 from agent.tests.trace_records import farm
 
 CLIENT, SERVICE = "10.20.0.10", "10.20.0.100:80/tcp"
@@ -18,9 +19,7 @@ CLIENT, SERVICE = "10.20.0.10", "10.20.0.100:80/tcp"
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with running(tmp_path) as found:
-        monkeypatch.setenv("SLUICE_SOCKET", str(found.socket))
-        monkeypatch.setenv("SLUICE_TOKEN", TOKEN)
+    with at_hand(tmp_path, monkeypatch) as found:
         found.client().put_farm("web", farm())
         yield found
 

@@ -2,7 +2,6 @@
 """The command line, against a real agent and without one."""
 
 import contextlib
-import io
 import json
 import os
 import pty
@@ -18,35 +17,14 @@ from agent.cli import main
 from agent.cli.text import count, duration, outline, plain, size, table
 from agent.model.state import StateNow
 from agent.system.tuning import KernelSettings
-from agent.tests.api_world import FARM, PASSWORD, TOKEN, World, running
-
-ROOT = Path(__file__).parents[2]
+from agent.tests.api_world import FARM, PASSWORD, TOKEN, World
+from agent.tests.command_line import ROOT, at_hand, document, run
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with running(tmp_path) as found:
-        monkeypatch.setenv("SLUICE_SOCKET", str(found.socket))
-        monkeypatch.setenv("SLUICE_TOKEN", TOKEN)
+    with at_hand(tmp_path, monkeypatch) as found:
         yield found
-
-
-def document(tmp_path: Path, content: object) -> str:
-    path = tmp_path / "document.json"
-    path.write_text(json.dumps(content))
-    return str(path)
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "agent", *arguments],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_status_shows_farms_and_backends(world: World, capsys: pytest.CaptureFixture[str]):
@@ -301,52 +279,6 @@ def test_serve_is_there_for_python_m_agent_only(capsys: pytest.CaptureFixture[st
     capsys.readouterr()
 
 
-def test_compile_needs_no_agent(tmp_path: Path):
-    done = run("compile", document(tmp_path, {"farms": {"web": FARM}}))
-    assert done.returncode == 0, done.stderr
-    assert "table inet sluice" in done.stdout
-    assert "192.0.2.21" in done.stdout
-    structured = json.loads(run("compile", "--json", document(tmp_path, {"farms": {"web": FARM}})).stdout)
-    assert structured["script"] == done.stdout
-    assert structured["farms"]["web"]["shares"] == {"web1": 0.5, "web2": 0.5}
-    values = [element["value"] for elements in structured["sets"].values() for element in elements]
-    assert any("192.0.2.22" in value for value in values)
-
-
-def test_compile_shows_the_difference_that_a_commit_would_make(
-    world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
-):
-    world.client().put_farm("web", FARM)
-    assert main(["compile", "--difference", document(tmp_path, {"farms": {"web": FARM}})]) == 0
-    assert capsys.readouterr().out == "# The kernel holds this already.\n"
-    assert main(["compile", "--difference", document(tmp_path, {"farms": {}})]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "delete element inet sluice services4 { 192.0.2.10 . tcp . 80 }" in lines
-    assert main(["compile", "--difference", "--json", document(tmp_path, {"farms": {}})]) == 0
-    assert json.loads(capsys.readouterr().out)["difference"].splitlines() == lines
-    assert main(["compile", "--difference", document(tmp_path, {"farms": {"web": {}}})]) == 1
-    assert "/farms/web/ports" in capsys.readouterr().err
-    assert world.client().configuration().snapshot == 2
-
-
-def test_compile_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"{}")))
-    assert main(["compile", "-"]) == 0
-    assert "table inet sluice" in capsys.readouterr().out
-
-
-def test_compile_prints_one_fault_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["compile", document(tmp_path, {"colour": 1, "farms": {"web": {}}})]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    places = [line.split(":")[0] for line in captured.err.splitlines()]
-    assert places == ["/colour", "/farms/web/addresses", "/farms/web/ports"]
-    assert main(["compile", "--json", document(tmp_path, [])]) == 1
-    assert json.loads(capsys.readouterr().out) == {"errors": [{"pointer": "", "detail": "must be an object"}]}
-    assert main(["compile", str(tmp_path / "none")]) == 1
-    assert "No such file" in capsys.readouterr().err
-
-
 def test_everyday_commands_start_without_the_model_and_the_server(tmp_path: Path):
     code = (
         "import sys; from agent.cli import main; main(['status']);"
@@ -362,21 +294,6 @@ def test_everyday_commands_start_without_the_model_and_the_server(tmp_path: Path
         check=True,
     )
     assert done.stdout.strip() == "[]"
-
-
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path):
-    name = document(tmp_path, {"farms": {f"farm-{n}": {**FARM, "ports": [n + 1]} for n in range(300)}})
-    with subprocess.Popen(
-        [sys.executable, "-m", "agent", "compile", name],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        errors = process.stderr.read()
-        process.wait(60)
-    assert errors == b""
 
 
 def test_hostile_text_does_not_reach_the_terminal():

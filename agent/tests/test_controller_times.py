@@ -11,6 +11,7 @@ from agent.controller import plan
 from agent.dataplane import Ruleset, compile_ruleset
 from agent.model import validate
 from agent.scheduling import Times
+from agent.tests.controller_world import own_address
 from agent.tests.edges import HostEdge, KernelEdge, controller
 
 
@@ -24,12 +25,6 @@ class Shares(KernelEdge):
     def apply(self, ruleset: Ruleset) -> None:
         self.shares.append(ruleset.share("web", "a"))
         super().apply(ruleset)
-
-
-def own_address() -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect(("192.0.2.1", 9))
-        return sock.getsockname()[0]
 
 
 async def test_a_backend_that_comes_back_gets_its_share_in_steps(tmp_path: Path) -> None:

@@ -3,28 +3,18 @@
 
 import asyncio
 import errno
-import json
 import os
 import resource
 import socket
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from ipaddress import ip_address
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from health_probes import SOON, Answers, checking, target
 
-from agent.health import PROBES, Checker, CheckFailed, CheckNotMade, Target
+from agent.health import Checker, CheckFailed, CheckNotMade
 from agent.health.probe import failure
 from agent.health.tcp import TcpProbe
-from agent.model import TcpCheck
-
-SOON = 10
-
-
-def target(port, *, host="127.0.0.1", **settings):
-    settings = {"interval": 0.02, "timeout": 5.0, "rise": 1, "fall": 1, **settings}
-    # Paces below what a document may say keep the tests quick.
-    return Target(ip_address(host), port, TcpCheck.model_construct(type="tcp", port=None, **settings))
 
 
 @contextmanager
@@ -57,56 +47,6 @@ def silent():
 def free_port():
     with listener() as sock:
         return sock.getsockname()[1]
-
-
-class Answers:
-    """A probe that the test answers: each try waits until the test says how it ends."""
-
-    type = "tcp"
-
-    def __init__(self):
-        self.tries = asyncio.Queue()
-        self.running = {}
-        self.most = 0
-        self.count = 0
-
-    def label(self, target):
-        return f"port {target.port}"
-
-    async def probe(self, target):
-        self.count += 1
-        self.running[target.key] = self.running.get(target.key, 0) + 1
-        self.most = max(self.most, self.running[target.key])
-        answer = asyncio.get_running_loop().create_future()
-        await self.tries.put((target, answer))
-        try:
-            return await answer
-        finally:
-            self.running[target.key] -= 1
-
-    async def answer(self, result):
-        """Wait for the next try and answer it; the target."""
-        async with asyncio.timeout(SOON):
-            target, answer = await self.tries.get()
-        if isinstance(result, Exception):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
-        return target
-
-
-@asynccontextmanager
-async def checking(targets, probes=PROBES, kept=None):
-    changes = asyncio.Queue()
-    checker = Checker(lambda target, verdict: changes.put_nowait((target, verdict)), probes=probes)
-    if kept is not None:
-        checker.restore(kept)
-    checker.update(targets)
-    try:
-        async with asyncio.timeout(3 * SOON):
-            yield checker, changes
-    finally:
-        await checker.stop()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -288,92 +228,6 @@ async def test_a_changed_pace_keeps_the_verdict():
         checker.update([after])
         assert checker.verdict(after) == verdict
         assert checker.verdict(before).health == "unknown"
-
-
-async def test_what_is_known_outlives_a_restart():
-    answers = Answers()
-    down, up = target(80), target(81, fall=3)
-    async with checking([down, up], {"tcp": answers}) as (checker, changes):
-        for _ in range(2):
-            asked, answer = await answers.tries.get()
-            answer.set_exception(CheckFailed("refused")) if asked == down else answer.set_result(0.001)
-        await changes.get()
-        await changes.get()
-        kept = json.loads(json.dumps(checker.export()))
-        known = {asked: checker.verdict(asked) for asked in (down, up)}
-    async with checking([down, up], {"tcp": Answers()}, kept) as (checker, changes):
-        assert {asked: checker.verdict(asked) for asked in (down, up)} == known
-        assert changes.empty()
-
-
-@pytest.mark.parametrize(
-    "kept",
-    [
-        None,
-        [],
-        {"x": 1},
-        {"KEY": {}},
-        {"KEY": {"health": "dead", "run": 0, "reason": "", "since": None, "latency_ms": None}},
-        {"KEY": {"health": "unhealthy", "run": -1, "reason": "", "since": None, "latency_ms": None}},
-        {"KEY": {"health": "unhealthy", "run": 0, "reason": "", "since": "yesterday", "latency_ms": None}},
-        {"KEY": {"health": "unhealthy", "run": 0, "reason": "", "since": None, "latency_ms": "fast"}},
-        {"KEY": {"health": [], "run": 0, "reason": "", "since": None, "latency_ms": None}},
-    ],
-)
-async def test_what_was_kept_badly_is_as_if_not_kept(kept):
-    asked = target(80)
-    if isinstance(kept, dict):
-        kept = {key.replace("KEY", asked.key): value for key, value in kept.items()}
-    async with checking([asked], {"tcp": Answers()}, kept) as (checker, _):
-        assert checker.verdict(asked).health == "unknown"
-
-
-async def test_before_its_link_is_up_a_target_that_nothing_is_known_of_is_waited_for():
-    probe, changes, way = Answers(), asyncio.Queue(), ["link ens3 has no carrier yet"]
-    checker = Checker(lambda *told: changes.put_nowait(told), probes={"tcp": probe}, not_yet=lambda _address: way[0])
-    first, second = target(1, fall=2), target(2, fall=2)
-    checker.update([first])
-    async with asyncio.timeout(SOON):
-        for _ in range(5):
-            await probe.answer(CheckFailed("network is unreachable"))
-        asked, answer = await probe.tries.get()
-        words = "port 1: network is unreachable; not counted: link ens3 has no carrier yet"
-        assert (checker.verdict(first).health, checker.verdict(first).reason) == ("unknown", words)
-        # The way is asked for when a try begins: this one began too early.
-        way[0] = None
-        answer.set_exception(CheckFailed("no answer within 2 s"))
-        await probe.answer(CheckFailed("connection refused"))
-        await probe.answer(CheckFailed("connection refused"))
-        assert (await changes.get())[1].health == "unhealthy", "now each counts"
-        await probe.answer(0.001)
-        assert (await changes.get())[1].health == "healthy"
-        # Of one that something is known of, a failure is a failure: others may be reached by another link.
-        way[0] = "link ens3 has no carrier yet"
-        asked, answer = await probe.tries.get()
-        answer.set_exception(CheckFailed("no route to host"))
-        await probe.answer(CheckFailed("no route to host"))
-        await probe.answer(CheckFailed("no route to host"))
-        assert (await changes.get())[1].health == "unhealthy"
-        # A success counts whatever is said of the links.
-        checker.update([second])
-        while (await probe.answer(0.001)) != second:
-            pass
-        assert (await changes.get())[1].health == "healthy"
-    await checker.stop()
-    assert asked == first
-
-
-async def test_a_link_that_stays_down_is_waited_for_no_longer_than_that():
-    probe, changes = Answers(), asyncio.Queue()
-    checker = Checker(
-        lambda *told: changes.put_nowait(told), probes={"tcp": probe}, not_yet=lambda _address: "no way", patience=0
-    )
-    checker.update([target(1, fall=2)])
-    async with asyncio.timeout(SOON):
-        await probe.answer(CheckFailed("no route to host"))
-        await probe.answer(CheckFailed("no route to host"))
-        assert (await changes.get())[1].reason == "port 1: no route to host"
-    await checker.stop()
 
 
 async def test_an_error_of_the_listener_ends_no_check():

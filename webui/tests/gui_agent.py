@@ -13,6 +13,8 @@ from agent.client import Client
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery staple"
 START_SECONDS = 30
+FARM = {"addresses": ["192.0.2.10"], "ports": [80]}
+"""What a farm needs, on the network of the agent's link."""
 
 _NAMESPACE = """
 import os, sys

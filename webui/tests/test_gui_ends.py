@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Ends of life on the pages: what is folded away, and what is said of sorry servers and drains."""
 
-FARM = {"addresses": ["192.0.2.10"], "ports": [80]}
+from gui_agent import FARM
 
 
 def test_what_few_farms_need_is_folded_away_until_it_says_something(browser, shared_agent):

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the fields of a farm say together: families, protocols, persistence, limits, sorry servers and checks."""
+
+import pytest
+from documents import FARM, document, faults, pointers
+
+from agent.model import canonical, parse, validate
+from agent.model.rules import MAX_CLIENTS, MAX_HASH_BUCKETS, MAX_LIMITS, MAX_SIZED, MAX_WAYS
+
+
+@pytest.mark.parametrize("field", ["addresses", "ports", "protocols"])
+def test_what_a_farm_needs(field):
+    assert pointers(document(web={field: []})) == [f"/farms/web/{field}"]
+
+
+def test_each_family_of_a_farm_has_backends_of_its_own():
+    both = {"addresses": ["192.0.2.10", "2001:db8::1"]}
+    six = {"b": {"address": "2001:db8::2"}}
+    assert validate(document(web={**both, "backends": FARM["backends"] | six})).farms["web"].families == (4, 6)
+    assert pointers(document(web={**both, "backends": six})) == ["/farms/web/addresses/0"]
+    assert pointers(document(web={"backends": FARM["backends"] | six})) == ["/farms/web/backends/b/address"]
+    assert "not translated into each other" in faults(document(web={"backends": six}))[0][1]
+    assert validate(document(web={**both, "backends": {}})), "a farm without backends is no fault yet"
+
+
+def test_a_farm_of_all_protocols():
+    whole = {"protocols": ["all"], "ports": ["all"]}
+    assert validate(document(web=whole))
+    assert pointers(document(web={"protocols": ["all"]})) == ["/farms/web/ports"]
+    assert pointers(document(web={**whole, "protocols": ["tcp", "all"]})) == ["/farms/web/protocols"]
+    ported = {"a": {"address": "198.51.100.1", "port": 80}}
+    assert pointers(document(web={**whole, "backends": ported})) == ["/farms/web/backends/a/port"]
+    assert pointers(document(a=whole, b={"ports": [25]})) == ["/farms/b/addresses/0"]
+    assert pointers(document(web={**whole, "checks": [{}]})) == ["/farms/web/checks/0/port"]
+    links = {"links": {"eth0": {"addresses": ["192.0.2.10/24"], "gateways": ["192.0.2.254"]}}}
+    assert pointers(document(web=whole) | links) == ["/farms/web/addresses/0"]
+
+
+def test_a_check_of_a_farm_of_ranges_needs_a_port():
+    ranged = {"ports": ["8000-8099"], "checks": [{}]}
+    assert pointers(document(web=ranged)) == ["/farms/web/checks/0/port"]
+    assert validate(document(web={**ranged, "checks": [{"port": 8000}]}))
+    assert validate(document(web={**ranged, "backends": {"a": {"address": "198.51.100.1", "port": 80}}}))
+
+
+def test_persistence_and_its_static_entries():
+    sticky = {"persistence": "address"}
+    static = {"203.0.113.7": "a", "203.0.113.0/29": "a", "198.51.100.0/24": "a"}
+    ok = document(web=sticky | {"persistence_static": {"203.0.113.7": "a", "198.51.100.0/24": "a"}})
+    assert parse(canonical(validate(ok))) == validate(ok)
+    assert pointers(document(web=sticky | {"persistence_static": static})) == [
+        "/farms/web/persistence_static/203.0.113.7~132"
+    ]
+    wrong = {"203.0.113.7/24": "a", "nowhere": "a"}
+    told = dict(faults(document(web=sticky | {"persistence_static": wrong})))
+    assert "203.0.113.0/24" in told["/farms/web/persistence_static/203.0.113.7~124"]
+    assert "is not a network" in told["/farms/web/persistence_static/nowhere"]
+    unknown = {"203.0.113.0/24": "gone", "2001:db8::/32": "a"}
+    assert pointers(document(web=sticky | {"persistence_static": unknown})) == [
+        "/farms/web/persistence_static/2001:db8::~132",
+        "/farms/web/persistence_static/203.0.113.0~124",
+    ]
+    whole = {"protocols": ["all"], "ports": ["all"], "persistence": "address-port"}
+    assert pointers(document(web=whole)) == ["/farms/web/persistence"]
+    assert pointers(document(web=sticky | {"persistence_timeout": 0})) == ["/farms/web/persistence_timeout"]
+
+
+def test_there_are_so_many_ways_to_remember():
+    farms = {
+        f"f{number}": FARM
+        | {"addresses": [f"192.0.2.{number + 1}"], "persistence": "address"}
+        | {"persistence_timeout": number + 1}
+        for number in range(MAX_WAYS + 1)
+    }
+    assert pointers({"farms": farms}) == ["/farms"]
+    farms["f1"] |= {"persistence_timeout": 1}
+    assert validate({"farms": farms})
+
+
+def test_limits_are_whole_numbers_within_bounds_and_there_are_so_many_settings():
+    limits = {"limit_rate": 100_000, "limit_burst": 1, "limit_connections": 65_535, "limit_action": "reject"}
+    assert validate(document(web=limits))
+    wrong = {"limit_rate": 0, "limit_burst": 0, "limit_connections": 65_536, "limit_prefix4": 0, "limit_prefix6": 129}
+    wrong |= {"limit_resets": 0, "log_rate": 1001, "log_prefix": 'web "'}
+    assert pointers(document(web=wrong)) == sorted(f"/farms/web/{name}" for name in wrong)
+    farms = {
+        f"f{number}": FARM | {"addresses": [f"192.0.2.{number + 1}"], "limit_rate": number + 1, "limit_burst": 5}
+        for number in range(MAX_LIMITS + 1)
+    }
+    ((place, words),) = faults({"farms": farms})
+    assert place == "/farms"
+    assert "33 different settings of limits" in words
+    farms["f1"] |= {"limit_rate": 1}
+    assert validate({"farms": farms})
+    assert validate({"farms": {name: farm | {"limit_rate": 1, "log_prefix": "x"} for name, farm in farms.items()}})
+    assert pointers({"farms": {name: farm | {"limit_rate": 1, "log_prefix": name} for name, farm in farms.items()}})
+    udp = {"protocols": ["udp"], "limit_resets": 1, "strict_tcp": True}
+    assert pointers(document(web=udp)) == ["/farms/web/limit_resets", "/farms/web/strict_tcp"]
+    # A burst says nothing where there is no rate.
+    free = {"limit_rate": None, "limit_connections": 7}
+    assert validate({"farms": {name: farm | free | {"limit_burst": int(name[1:]) + 1} for name, farm in farms.items()}})
+
+
+def test_so_many_farms_have_a_size_of_persistence_of_their_own():
+    def farms(count, **settings):
+        each = FARM | {"persistence": "address", "persistence_size": 1000} | settings
+        return {f"f{number}": each | {"addresses": [f"192.0.2.{number + 1}"]} for number in range(count)}
+
+    assert validate({"farms": farms(MAX_SIZED)})
+    ((place, said),) = faults({"farms": farms(MAX_SIZED + 1)})
+    assert (place, str(MAX_SIZED) in said, "persistence_size" in said) == ("/farms", True, True)
+    assert validate({"farms": farms(MAX_SIZED + 1, persistence="none")}), "nobody is remembered"
+    assert validate({"farms": farms(4, persistence_size=MAX_CLIENTS // 4)})
+    ((place, said),) = faults({"farms": farms(5, persistence_size=MAX_CLIENTS // 4)})
+    assert (place, str(MAX_CLIENTS) in said, "persistence_size" in said) == ("/farms", True, True)
+    for size in (0, -1, MAX_CLIENTS // 4 + 1, "1000", 1.5):
+        assert pointers(document(web={"persistence_size": size})) == ["/farms/web/persistence_size"]
+    ways = {name: farm | {"persistence_timeout": number + 1} for number, (name, farm) in enumerate(farms(64).items())}
+    remembers = {"persistence": "address"}
+    shared = {f"s{n}": FARM | remembers | {"addresses": [f"198.51.100.{n}"]} for n in range(11, 20)}
+    assert validate({"farms": ways | shared}), "those with a size of their own are no ways of others"
+
+
+def test_what_is_hashed_has_ports_and_fits():
+    hashing = {"scheduler": "source-hash"}
+    whole = {"protocols": ["all"], "ports": ["all"], "hash_port": True}
+    assert pointers(document(web=hashing | whole)) == ["/farms/web/hash_port"]
+    assert validate(document(web=whole)), "it hashes nothing"
+    assert pointers(document(web=hashing | {"hash_prefix4": 0, "hash_prefix6": 129})) == [
+        "/farms/web/hash_prefix4",
+        "/farms/web/hash_prefix6",
+    ]
+    backends = {f"b{number}": {"address": f"198.51.100.{number + 1}"} for number in range(21)}
+    many = {
+        f"f{number}": FARM | hashing | {"addresses": [f"192.0.2.{number + 1}"], "backends": backends}
+        for number in range(MAX_HASH_BUCKETS // 65521 + 1)
+    }
+    assert pointers({"farms": many}) == ["/farms"]
+    many.pop("f0")
+    assert validate({"farms": many})
+
+
+def test_a_sorry_server_is_a_server_of_its_own_of_the_farms_family():
+    place = "/farms/web/sorry_servers/0/address"
+    for address in ("2001:db8::1", "192.0.2.10", "198.51.100.1", "127.0.0.1", "", 7):
+        assert pointers(document(web={"sorry_servers": [{"address": address}]})) == [place]
+    assert pointers(document(web={"sorry_servers": [{"address": "198.51.100.9", "port": 0}]})) == [
+        "/farms/web/sorry_servers/0/port"
+    ]
+    validate(document(web={"sorry_servers": [{"address": "198.51.100.1", "port": 8080}]}))
+
+
+def test_each_family_of_a_farm_has_one_sorry_server():
+    both = {"addresses": ["192.0.2.10", "2001:db8::1"], "backends": {}}
+    four, six = {"address": "198.51.100.9"}, {"address": "2001:db8::9", "port": 8080}
+    farm = validate(document(web={**both, "sorry_servers": [six, four]})).farms["web"]
+    assert [str(farm.sorry_server(family).address) for family in farm.families] == ["198.51.100.9", "2001:db8::9"]
+    assert validate(document(web={**both, "sorry_servers": [six]})).farms["web"].sorry_server(4) is None
+    second = document(web={**both, "sorry_servers": [four, {"address": "198.51.100.8"}]})
+    assert faults(second) == [
+        ("/farms/web/sorry_servers/1/address", "198.51.100.8 is a second IPv4 sorry server; one for each family")
+    ]
+    assert pointers(document(web={**both, "sorry_servers": [four, six, four]})) == ["/farms/web/sorry_servers"]
+    whole = {"protocols": ["all"], "ports": ["all"], "sorry_servers": [four, six]}
+    assert pointers(document(web={**both, **whole})) == ["/farms/web/sorry_servers/1/port"]
+
+
+def test_by_priority_one_backend_is_active():
+    assert pointers(document(web={"scheduler": "priority", "minimum_active": 2})) == ["/farms/web/minimum_active"]
+    validate(document(web={"scheduler": "priority"}))
+    validate(document(web={"minimum_active": 256}))
+
+
+def test_nobody_starts_slowly_by_source_hash():
+    assert pointers(document(web={"scheduler": "source-hash", "slow_start": 9})) == ["/farms/web/slow_start"]
+    validate(document(web={"scheduler": "source-hash", "drain_timeout": 9}))
+
+
+def test_a_check_ends_before_the_next_begins():
+    check = {"interval": 1, "timeout": 1.5}
+    assert pointers(document(web={"checks": [check]})) == ["/farms/web/checks/0/timeout"]
+    validate(document(web={"checks": [{"interval": 2, "timeout": 2}]}))
+
+
+def test_a_check_of_a_farm_without_tcp_needs_a_port():
+    assert pointers(document(web={"protocols": ["udp"], "checks": [{}]})) == ["/farms/web/checks/0/port"]
+    validate(document(web={"protocols": ["udp"], "checks": [{"port": 53}]}))
+
+
+def test_a_check_tries_its_own_port_or_the_backends_or_the_farms():
+    farm = validate(
+        document(
+            web={
+                "ports": [80, 81],
+                "checks": [{}, {"port": 1}],
+                "backends": {"a": {"address": "198.51.100.1"}, "b": {"address": "198.51.100.2", "port": 8080}},
+            }
+        )
+    ).farms["web"]
+    found = [farm.target_port(backend, check) for backend in farm.backends.values() for check in farm.checks]
+    assert found == [80, 1, 8080, 1]
