@@ -16,6 +16,7 @@ from webui.forms import ReasonForm
 
 SECTIONS = {
     "hash": ("hash_port", "hash_prefix4", "hash_prefix6"),
+    "source": ("source_pool",),
     "flows": ("flow_timeout", "flow_timeout_udp"),
     "persistence": (
         "persistence", "persistence_timeout", "persistence_prefix4", "persistence_prefix6", "persistence_size",
@@ -76,6 +77,7 @@ class FarmForm(ReasonForm):
     protocols = described(Ticks, "Farm", "protocols")
     ports = described(Numbers, "Farm", "ports")
     forwarding = described(Choice, "Farm", "forwarding")
+    source_pool = described(Words, "Farm", "source_pool")
     flow_timeout = described(Number, "Farm", "flow_timeout")
     flow_timeout_udp = described(Number, "Farm", "flow_timeout_udp")
     scheduler = described(Choice, "Farm", "scheduler")
@@ -128,6 +130,8 @@ class FarmForm(ReasonForm):
     def opened(self, section: str) -> bool:
         """Whether a section is to be seen: it says something of its own, has a fault, or counts."""
         if section == "hash" and self.scheduler.data == "source-hash":
+            return True
+        if section == "source" and self.forwarding.data == "snat":
             return True
         if section == "flows" and self.forwarding.data in ("stateless", "direct"):
             return True

@@ -44,7 +44,7 @@ def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:  #
             check = form.checks[_index(index)].form
             field = check[rest[0]] if rest and rest[0] in check else check.interval
             return _give(field, message)
-        case ["addresses" | "ports" as field, index]:
+        case ["addresses" | "ports" | "source_pool" as field, index]:
             typed = several(form[field].data)
             entry = typed[_index(index)] if _index(index) < len(typed) else ""
             # "70000 must be at most 65535": most messages begin with the value, those that don't get it.

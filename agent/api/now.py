@@ -67,7 +67,7 @@ async def get_console(call: Call) -> web.Response:
 
 
 def _own_addresses(system: SystemNow, config: Configuration) -> Iterator[str]:
-    virtual = config.virtual_addresses()
+    virtual = config.held_addresses()
     for link in system.links:
         for text in link.addresses:
             interface = ip_interface(text)

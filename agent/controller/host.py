@@ -2,19 +2,26 @@
 """The machine's links, virtual addresses and host name, as the document wants them."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from agent.dataplane import answered
 from agent.model import Configuration, Fault, Link, taken, unreachable, unusable
 from agent.model.state import Trouble
 from agent.model.types import Address
 from agent.system import hostname, networkd, queues, ways
 from agent.system.addresses import VirtualAddresses
 from agent.system.command import CommandFailed
-from agent.system.links import SystemLink, Watch, networks, own_addresses, read_links
+from agent.system.links import SystemLink, Watch, networks, own_addresses, placed_addresses, read_links
 
 UNDONE = {"hostname-failed", "links-failed", "address-failed", "queues-failed"}
 """The codes of what `configure` could not do now; no event tells when it can be done, so it is to be tried again."""
+
+LINGER = 30.0
+"""Seconds after which it is asked again whether an address that is to go is still needed."""
+
+_log = logging.getLogger(__name__)
 
 
 class Host:
@@ -28,6 +35,8 @@ class Host:
         self._watch: Watch | None = None
         self._wanted: Mapping[str, Link] | None = None
         self._present: Sequence[SystemLink] = ()
+        self._changed: Callable[[], None] = lambda: None
+        self._again: asyncio.TimerHandle | None = None
 
     def links(self) -> list[SystemLink]:
         """The machine's links as they are now. Blocks for milliseconds; raises OSError."""
@@ -82,11 +91,30 @@ class Host:
             except (CommandFailed, OSError) as error:
                 found.append(Trouble(code="links-failed", message=f"The links could not be configured: {error}."))
         found += await queues.reconcile(config.links, links)
-        found += await self._virtual.reconcile(config.virtual_addresses(), links)
+        held = config.held_addresses()
+        found += await self._virtual.reconcile(held | await self._lingering(held, links), links)
         return found + list(_link_troubles(config, links))
 
+    async def _lingering(self, held: Collection[Address], links: Sequence[SystemLink]) -> set[Address]:
+        """The addresses that are held no more, and that answers of open connections still go to."""
+        left = placed_addresses(links).difference(held)
+        try:
+            kept = await asyncio.to_thread(answered, left) if left else set()
+        except OSError as error:
+            _log.warning("whether connections need addresses that are to go is not known: %s", error)
+            return set()
+        if kept:
+            self._ask_again()
+        return kept
+
+    def _ask_again(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._again = asyncio.get_running_loop().call_later(LINGER, self._changed)
+
     def watch(self, changed: Callable[[], None]) -> None:
-        """Call `changed` whenever a link or address changes."""
+        """Call `changed` whenever a link or address changes, or may have to."""
+        self._changed = changed
         self._watch = Watch(changed)
         self._watch.start()
 
@@ -94,6 +122,8 @@ class Host:
         """Watch no more; everything stays as it is."""
         if self._watch is not None:
             self._watch.close()
+        if self._again is not None:
+            self._again.cancel()
         self._virtual.close()
 
 

@@ -11,7 +11,7 @@ from agent.health import Checker
 from agent.model import Configuration, Farm, Fault, pointer
 from agent.model.state import Health, Role
 from agent.scheduling import Times, roles, weights
-from agent.system.links import SystemLink, near, own_addresses
+from agent.system.links import SystemLink, near, own_addresses, placed_addresses
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ def plan_for(
     now, health = monotonic(), all_health(config.farms, checker)
     times = times.after(config.farms, health, now)
     effective, known = _decided(config.farms, health, times, now, full)
-    own = own_addresses(links)
-    return Plan(compile_ruleset(config, effective, own, previous, known, near=near(links)), times, now)
+    own, placed = own_addresses(links), placed_addresses(links)
+    ruleset = compile_ruleset(config, effective, own, previous, known, near=near(links), placed=placed)
+    return Plan(ruleset, times, now)
 
 
 def plan_after(

@@ -15,6 +15,7 @@ How it works is told in docs/dataplane.md.
 from agent.dataplane.assignment import Assignment, sorry_name
 from agent.dataplane.clients import Client, Clients
 from agent.dataplane.compile import compile_ruleset
+from agent.dataplane.conntrack import answered
 from agent.dataplane.kernel import Counters, Kernel, KernelRefused
 from agent.dataplane.reweigh import reweigh
 from agent.dataplane.ruleset import Ruleset
@@ -35,6 +36,7 @@ __all__ = [
     "Known",
     "Ruleset",
     "Tracer",
+    "answered",
     "compile_ruleset",
     "link_name",
     "report",

@@ -21,6 +21,7 @@ from agent.dataplane.limits import COUNTERS, Limits, Resets, policies
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import NOWHERE, Chain, Element, Elements, Part, Reach, Ruleset, Whole
+from agent.dataplane.sources import POOLS, SourcePool
 from agent.model import Configuration, Family, Farm, PortRange
 from agent.model.state import Role
 
@@ -43,6 +44,7 @@ def compile_ruleset(
     roles: Roles | None = None,
     *,
     near: Iterable[tuple[str, int | None, Network]] = (),
+    placed: Collection[IPv4Address | IPv6Address] = (),
 ) -> Ruleset:
     """What the kernel is to hold for `config`. Never fails for a valid document.
 
@@ -53,6 +55,7 @@ def compile_ruleset(
     nothing, an enabled backend that takes nothing has failed. `near`: name and index (None: not known) of each link
     with each network that is on it: a client there and a backend behind the same link would talk past the appliance, so
     the backend is shown the appliance's address. What farms at ingress send to backends leaves by these links, too.
+    `placed`: addresses that links have from us; while one is there the GUI does not answer at it.
     """
     farms = sides(config)
     near = [each for each in near if _LINK_NAME.fullmatch(each[0])]
@@ -74,7 +77,7 @@ def compile_ruleset(
         made = (side, farm, wanted[side], known[side], numbers)
         result[side] = parts[side] if reuse else compile_side(*made, reach=reaches[side])
     links = tuple(sorted({(index, name) for name, index, _ in near if index is not None}))
-    common = _common(config, own_addresses, near, assignment)
+    common = _common({*config.held_addresses(), *placed}.difference(own_addresses), config.farms, near, assignment)
     wholes = _wholes(farms, assignment, previous.wholes if isinstance(previous, Ruleset) else {})
     chains = chains_of(result, wholes, links)
     lists = screening.listed(chains, config.network_lists, previous.lists if isinstance(previous, Ruleset) else {})
@@ -206,13 +209,16 @@ def _limited(side: Side, farm: Farm, mark: str) -> dict[str, Mapping[str, Elemen
 def _targets(side: Side, farm: Farm, numbers: SideNumbers) -> dict[str, Mapping[str, Element]]:
     """What connections are translated to, and counted by."""
     elements: dict[str, dict[str, Element]] = {}
+    pool = SourcePool.of(farm, side.family)
     for (backend, address, port), backend_mark in numbers.backends.items():
         value = address if port is None else f"{address} . {port}"
         targets = elements.setdefault(f"hosts{side.family}" if port is None else f"backends{side.family}", {})
         targets[str(backend_mark)] = (value, f"{side.farm}/{backend}")
         traffic = elements.setdefault("traffic", {})
         traffic[f"{backend_mark} . original"] = traffic[f"{backend_mark} . reply"] = ("", "")
-        if farm.forwarding == "snat":
+        if pool:
+            elements.setdefault("pooled", {})[str(backend_mark)] = (f"goto {pool.name}", "")
+        elif farm.forwarding == "snat":
             elements.setdefault("masqueraded", {})[str(backend_mark)] = ("", "")
     return {**elements}
 
@@ -290,6 +296,8 @@ def chains_of(
         # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
         if (part.farm.checked or part.farm.limited) and not ingress:
             found |= policies(part.farm, side.family)
+        if pool := SourcePool.of(part.farm, side.family):
+            found |= {POOLS, pool}
         if screening.screened(part.farm):
             found |= screening.chains_of(part.farm, side.family)
     for family in families:
@@ -300,12 +308,11 @@ def chains_of(
 
 
 def _common(
-    config: Configuration,
-    own_addresses: Collection[IPv4Address | IPv6Address],
+    virtual: Collection[IPv4Address | IPv6Address],
+    farms: Mapping[str, Farm],
     near: Iterable[tuple[str, int | None, Network]],
     assignment: Assignment,
 ) -> Elements:
-    virtual = config.virtual_addresses() - set(own_addresses)
     nothing: Element = ("", "")
     beside = list(near)
     # By index, because the first packet of every connection is looked up there; names cost twice as much.
@@ -320,7 +327,7 @@ def _common(
         "near6": {
             f'"{name}" . {_network(network)}': nothing for name, network in _apart(beside) if network.version == 6
         },
-        **screening.addresses_of(farm for farm in config.farms.values() if farm.enabled),
+        **screening.addresses_of(farm for farm in farms.values() if farm.enabled),
         "numbers": {"1": (str(assignment.next_farm), "next farm"), "2": (str(assignment.next_backend), "next backend")},
     }
 

@@ -12,11 +12,12 @@ from struct import Struct
 
 from agent.dataplane import netlink
 from agent.dataplane.netlink import ATTRIBUTE, BODY, HEADER, NESTED, TYPE
+from agent.model.types import Address
 
 _CT_GET, _CT_DELETE = 0x101, 0x102  # subsystem 1 (ctnetlink), messages 1 and 2
 
-_TUPLE_ORIG, _PROTOINFO, _MARK, _ID, _ZONE, _MARK_MASK = 1, 4, 8, 12, 18, 21
-_TUPLE_PROTO, _PROTO_NUM = 2, 1
+_TUPLE_ORIG, _TUPLE_REPLY, _PROTOINFO, _MARK, _ID, _ZONE, _MARK_MASK = 1, 2, 4, 8, 12, 18, 21
+_TUPLE_IP, _TUPLE_PROTO, _PROTO_NUM = 1, 2, 1
 
 _TCP_SYN_SENT, _TCP_TIME_WAIT, _TCP_CLOSE = 1, 7, 8
 _UDP = 17
@@ -41,6 +42,26 @@ def active_by_mark(marks: Collection[int] | None = None) -> dict[int, int]:
         # Some of another mark may be in the answer: one that was changed since the kernel filtered.
         found[mark] = netlink.steadily(partial(_active_by_mark, _only(mark))).get(mark, 0)
     return found
+
+
+def answered(addresses: Collection[Address]) -> set[Address]:
+    """Which of these addresses get the answers of a connection that is known, closing ones included. Raises OSError."""
+    wanted, head = {address.packed: address for address in addresses}, ATTRIBUTE.unpack_from
+
+    def look() -> set[Address]:
+        found: set[Address] = set()
+        for data, start, _end in netlink.dump(_CT_GET, b""):
+            # The tuple of the request comes first, then that of the answer, and in it first of all both addresses.
+            at = start + BODY + ((head(data, start + BODY)[0] + 3) & ~3)
+            (_, kind), (size, inner) = head(data, at), head(data, at + 4)
+            if (kind & TYPE, inner & TYPE) == (_TUPLE_REPLY, _TUPLE_IP):
+                # Each behind a head of its own: the second one is the destination.
+                to = wanted.get(bytes(data[at + 10 + size // 2 : at + 4 + size]))
+                if to is not None:
+                    found.add(to)
+        return found
+
+    return netlink.steadily(look)
 
 
 def _only(mark: int) -> bytes:

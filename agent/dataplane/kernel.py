@@ -33,6 +33,7 @@ _FIELDS = {
     "exits": "backends",
     "traffic": "backends",
     "graded": "backends",
+    "pooled": "source_pool",
     "ceilings": "rate_in",
     "classes": "traffic_class",
     "markings": "dscp_in",

@@ -248,6 +248,7 @@ SETS = {
     "hosts4": Layout((NUMBER,), (IPV4,)),
     "hosts6": Layout((NUMBER,), (IPV6,)),
     "masqueraded": Layout((NUMBER,)),
+    "pooled": Layout((NUMBER,), "verdict"),
     "traffic": Layout((NUMBER, DIRECTION)),
     "arms": Layout((NUMBER, NUMBER)),
     "near4": Layout((LINK, IPV4), ranges=True),

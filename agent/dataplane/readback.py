@@ -13,7 +13,9 @@ from agent.dataplane.ruleset import Element, Elements
 from agent.dataplane.tables import INGRESS
 from agent.model import Family
 
-_COMES = re.compile("|".join(("hash", "persist", "dscp", "grade", "quality", "screen", "sift", "sieve", *PREFIXES)))
+_COMES = re.compile(
+    "|".join(("hash", "persist", "dscp", "grade", "quality", "pool", "screen", "sift", "sieve", *PREFIXES))
+)
 """The names of chains of `table inet sluice` that come and go; in the other table all do."""
 _FAMILIES: dict[str, Family] = {"4": 4, "6": 6}
 TARGETS: dict[str, Family] = {"backends4": 4, "backends6": 6, "hosts4": 4, "hosts6": 6}

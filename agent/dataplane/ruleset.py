@@ -11,6 +11,7 @@ from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, is_exact
 from agent.dataplane.quality import Marking, Stage
 from agent.dataplane.screening import Listed, NetworkSet, Sieve
+from agent.dataplane.sources import SourcePool
 from agent.dataplane.tables import IngressChain
 from agent.model import Family, Farm
 from agent.model.state import Role
@@ -20,7 +21,7 @@ Element = tuple[str, str]
 """What belongs to a key of a set: the value ("" in a set that is no map) and the comment ("" for none)."""
 Elements = Mapping[str, Mapping[str, Element]]
 """Elements by set and key, all in the notation of nft."""
-Chain = HashPicker | Persistence | PolicyChain | Stage | Marking | Sieve | NetworkSet | IngressChain
+Chain = HashPicker | Persistence | PolicyChain | Stage | Marking | Sieve | NetworkSet | SourcePool | IngressChain
 """A chain, or a set, that is not of the skeleton: it comes with the first who wants it and goes with the last."""
 
 

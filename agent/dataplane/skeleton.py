@@ -11,6 +11,7 @@ from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import chains
 from agent.dataplane.quality import GRADE, QUALITY
 from agent.dataplane.screening import STAGES
+from agent.dataplane.sources import POOLS
 from agent.dataplane.tables import ANSWER_MARK, INGRESS, INGRESS_SETS, TABLE
 from agent.model import MANAGEMENT_PORT
 
@@ -48,6 +49,7 @@ _SETS = f"""\
 	set not_syn {{ typeof meta mark; counter; comment "farms: dropped, the first packet of TCP is no SYN"; }}
 	map resetters {{ typeof meta mark : verdict; comment "farm -> how its sources' resets are limited"; }}
 	set masqueraded {{ typeof ct mark; comment "backends that see the appliance's address"; }}
+	map pooled {{ typeof ct mark : verdict; comment "backends that see an address of a pool -> which pool"; }}
 	set traffic {{ typeof ct mark . ct direction; counter; comment "packets and bytes of each backend"; }}
 	set virtual4 {{ typeof ip daddr; comment "virtual addresses that are no link's own"; }}
 	set virtual6 {{ typeof ip6 daddr; comment "virtual addresses that are no link's own"; }}
@@ -162,7 +164,7 @@ def _body() -> str:
 
 _BODY = _body()
 
-VERSION = sha256(f"{_BODY}{QUALITY}{GRADE}{STAGES}{ingress.version()}".encode()).hexdigest()[:16]
+VERSION = sha256(f"{_BODY}{QUALITY}{GRADE}{STAGES}{POOLS}{ingress.version()}".encode()).hexdigest()[:16]
 """Tells skeletons apart; the tables have it as the comment of their maps `numbers` and `in_numbers`."""
 
 SKELETON = f"""\
@@ -183,7 +185,7 @@ ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
     "pickers", "admitted", "choosers", "buckets", "shared", "static4", "static6", "usable",
     "over_rate", "over_connections", "over_resets", "not_syn", "resetters",
-    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "traffic",
+    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "pooled", "traffic",
     "arms", "near4", "near6", "graded", "ceilings", "classes", "markings",
     "screened4", "screened6", "screen_services4", "screen_services6", "screen_ranges4", "screen_ranges6",
     "screen_whole4", "screen_whole6", "sieves", "denied", "unlisted",

@@ -10,6 +10,7 @@ from agent.dataplane.packet import Packet, endpoint
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.readback import TARGETS
 from agent.dataplane.ruleset import Ruleset
+from agent.dataplane.sources import PREFIX as POOL
 from agent.dataplane.tables import TABLE
 from agent.dataplane.trace import KEPT, LEFT, REQUEST, TRACE_TABLE, Event, Handles, Rules, permanent, rules
 from agent.model.trace import Origin, Outcome, Service, Trace, TracedPacket, TraceEvent
@@ -105,7 +106,7 @@ class _Tale:
     farm: str | None = None
     who: tuple[str, str] | None = None
     new: bool = False
-    masked: bool = False
+    pooled: bool = False
 
     def ends(self, outcome: Outcome, *words: str) -> None:
         self.outcome = outcome
@@ -157,8 +158,8 @@ def _ours(tale: _Tale, step: Event, known: Known, seen: Packet | None) -> None:
     rule = known.rules.get((step.chain, step.handle or 0), "")
     if step.chain == "dispatch":
         _dispatched(tale, step, known, rule)
-    elif step.chain == "source":
-        tale.masked = tale.masked or "masquerade" in rule
+    elif step.chain == "source" or step.chain.startswith(POOL):
+        tale.pooled = tale.pooled or rule.startswith("snat")
     elif step.chain.startswith("balance") and step.verdict == "accept":
         tale.who = known.backend(seen.destination, seen.destination_port, tale.farm) if seen else None
         where = endpoint(seen.destination, seen.destination_port) if seen else "it"
@@ -260,8 +261,9 @@ def _way_out(tale: _Tale, step: Event, known: Known) -> None:
     elif step.chain == LEFT:
         seen = step.packet or tale.first
         said = f"It left{_by(known.link(step.link_out))} as {seen}"
-        masked = tale.is_request and (tale.masked or seen.source != tale.first.source)
-        tale.ends("forwarded", f"{said}: the backend sees the appliance's address." if masked else f"{said}.")
+        masked = tale.is_request and seen.source != tale.first.source
+        whose = "an address of the farm's source pool" if tale.pooled else "the appliance's address"
+        tale.ends("forwarded", f"{said}: the backend sees {whose}." if masked else f"{said}.")
 
 
 def _foreign(tale: _Tale, step: Event) -> None:

@@ -89,3 +89,12 @@ class Configuration(Part):
     def virtual_addresses(self) -> set[Address]:
         """Every virtual address of an enabled farm."""
         return {address for farm in self.farms.values() if farm.enabled for address in farm.addresses}
+
+    def pooled_addresses(self) -> set[Address]:
+        """Every address that an enabled farm has in its source pool."""
+        pools = (farm.source_pool for farm in self.farms.values() if farm.enabled and farm.source_pool)
+        return {address for pool in pools for each in pool for address in each}
+
+    def held_addresses(self) -> set[Address]:
+        """Every address that the appliance is to answer for, beside those of its links."""
+        return self.virtual_addresses() | self.pooled_addresses()

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from agent.model.backend import Backend, SorryServer
 from agent.model.check import TcpCheck
 from agent.model.part import Part
-from agent.model.types import BitRate, Dscp, HostAddress, LogPrefix, Name, NetworkAddress, Ports
+from agent.model.types import Address, BitRate, Dscp, HostAddress, LogPrefix, Name, NetworkAddress, Ports, SourceRange
 
 Protocol = Literal["tcp", "udp", "sctp", "all"]
 Family = Literal[4, 6]
@@ -71,6 +71,14 @@ class Farm(Part):
         "farm can have. "
         "`direct`: backends get packets as they come and answer clients themselves; each has the virtual addresses, "
         "too.",
+    )
+    source_pool: list[SourceRange] = Field(
+        default_factory=list,
+        max_length=64,
+        title="Source pool",
+        description="With `snat`: the addresses that backends see, each connection the next of them: single ones, "
+        "ranges such as 192.0.2.10-192.0.2.19, or networks; 256 at most. The appliance answers for them, so they must "
+        "be free, and in a network of a link. By default backends see the appliance's own address.",
     )
     flow_timeout: int = Field(
         default=900,
@@ -318,7 +326,7 @@ class Farm(Part):
         default_factory=dict, max_length=MAX_BACKENDS, title="Backends", description="The servers, by name."
     )
 
-    @field_validator("addresses", "protocols", "ports", "allow", "deny")
+    @field_validator("addresses", "protocols", "ports", "allow", "deny", "source_pool")
     @classmethod
     def _no_duplicates(cls, values: list[object]) -> list[object]:
         if len(set(values)) != len(values):
@@ -345,6 +353,10 @@ class Farm(Part):
     def sorry_server(self, family: Family) -> SorryServer | None:
         """The sorry server of a family."""
         return next((server for server in self.sorry_servers if server.address.version == family), None)
+
+    def sources(self, family: Family) -> list[Address]:
+        """The addresses of a family in the source pool, in their order, each once."""
+        return sorted({address for each in self.source_pool if each.version == family for address in each}, key=int)
 
     @property
     def at_ingress(self) -> bool:

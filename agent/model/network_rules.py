@@ -3,7 +3,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-from agent.model import ingress_rules
+from agent.model import ingress_rules, pool_rules
 from agent.model.document import Configuration
 from agent.model.faults import Fault, pointer
 from agent.model.types import Address, Network
@@ -28,7 +28,8 @@ def faults(config: Configuration) -> Iterator[Fault]:
 def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[Fault]:
     """A fault for each virtual address that lies in none of `networks`, those of the appliance's links.
 
-    And for each server that must be there, as its farm's forwarding needs.
+    And for each source pool that does not lie in them, and each server that must be there, as its farm's forwarding
+    needs.
     """
     known = list(networks)
     words = _words(known)
@@ -42,16 +43,22 @@ def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[
                     f"{address} is in no network of a link ({words}); "
                     "use an address of one of them, or give a link an address in its network",
                 )
-    yield from ingress_rules.off_link(config, lambda address: any(address in each for each in known), words)
+
+    def on_link(address: Address) -> bool:
+        return any(address in each for each in known)
+
+    yield from ingress_rules.off_link(config, on_link, words)
+    yield from pool_rules.outside(config, on_link, words)
 
 
 def unusable(config: Configuration, networks: Iterable[Network]) -> Iterator[Fault]:
-    """A fault for each virtual address and server that no host of `networks`, those of the links, can have."""
+    """A fault for each virtual address, source and server that no host of `networks`, those of the links, can have."""
     special = {address: words for network in networks for address, words in _special(network)}
     # A link may have such an IPv6 address; then it is the appliance's.
     own = {interface.ip for link in config.links.values() for interface in link.addresses}
     if not special:
         return
+    yield from pool_rules.special(config, {address: why for address, why in special.items() if address not in own})
     for name, farm in config.farms.items():
         if not farm.enabled:
             continue

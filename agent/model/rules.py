@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from agent.model import farm_rules, ingress_rules, network_rules
+from agent.model import farm_rules, ingress_rules, network_rules, pool_rules
 from agent.model.document import Configuration
 from agent.model.farm import Farm
 from agent.model.faults import Fault, pointer
@@ -43,6 +43,7 @@ def faults(config: Configuration) -> Iterator[Fault]:
         yield from rule(config)
     yield from network_rules.faults(config)
     yield from ingress_rules.answers(config)
+    yield from pool_rules.faults(config)
     for name, farm in config.farms.items():
         yield from farm_rules.faults(name, farm)
         yield from ingress_rules.faults(name, farm)

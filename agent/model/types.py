@@ -2,6 +2,7 @@
 """The scalar types of the document: names, addresses, networks, ports."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -14,7 +15,7 @@ from ipaddress import (
     ip_interface,
 )
 from socket import AF_INET, inet_pton
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -76,7 +77,7 @@ def _port_range(value: Any) -> PortRange:
         raise PydanticCustomError("ports", 'is not a port; write 80, a range as "8000-8099", or "all"')
     if not (1 <= first <= LAST_PORT and 1 <= last <= LAST_PORT):
         raise PydanticCustomError("ports", "is out of range; ports are 1 to 65535")
-    if first > last:
+    if int(first) > int(last):
         raise PydanticCustomError("ports", "is upside down; write the lower port first")
     return PortRange(first, last)
 
@@ -132,6 +133,64 @@ def _network(value: Any) -> Network:
             {"network": str(interface.network)},
         )
     return interface.network
+
+
+MAX_POOL = 256
+"""Addresses of a farm's source pool."""
+
+
+@dataclass(frozen=True)
+class AddressRange:
+    """Addresses from `first` to `last`, both included and of one family. Written as one, "a-b", or a network."""
+
+    first: Address
+    last: Address
+
+    @property
+    def version(self) -> Literal[4, 6]:
+        """The IP family."""
+        return self.first.version
+
+    def __len__(self) -> int:
+        return int(self.last) - int(self.first) + 1
+
+    def __iter__(self) -> Iterator[Address]:
+        return (self.first + number for number in range(len(self)))
+
+    def __contains__(self, address: Address) -> bool:
+        return self.version == address.version and int(self.first) <= int(address) <= int(self.last)
+
+    def overlaps(self, other: "AddressRange") -> bool:
+        """Whether an address is in both."""
+        return self.first in other or other.first in self
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+def _address_range(value: Any) -> AddressRange:
+    if isinstance(value, AddressRange):
+        return value
+    if isinstance(value, str) and "/" in value:
+        network = _network(value)
+        first, last = network[0], network[-1]
+    elif isinstance(value, str) and "-" in value:
+        low, _, high = value.partition("-")
+        first, last = host_address(low.strip()), host_address(high.strip())
+    else:
+        first = last = host_address(value)
+    if first.version != last.version:
+        raise PydanticCustomError("address_range", "is from one IP family to the other; name a range of each")
+    if int(first) > int(last):
+        raise PydanticCustomError("address_range", "is upside down; write the lower address first")
+    size = int(last) - int(first) + 1
+    if size > MAX_POOL:
+        raise PydanticCustomError(
+            "address_range", "has {size} addresses; a pool has {most} at most", {"size": size, "most": MAX_POOL}
+        )
+    for each in (first, last):
+        host_address(str(each))
+    return AddressRange(first, last)
 
 
 def _interface(value: Any) -> Interface:
@@ -246,6 +305,12 @@ NetworkAddress = Annotated[
     PlainValidator(_network),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F.:]+(/[0-9]{1,3})?$"}),
+]
+SourceRange = Annotated[
+    AddressRange,
+    PlainValidator(_address_range),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F.:]+(/[0-9]{1,3}|-[0-9a-fA-F.:]+)?$"}),
 ]
 InterfaceAddress = Annotated[
     Interface,

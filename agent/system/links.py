@@ -76,6 +76,11 @@ def own_addresses(links: Iterable[SystemLink]) -> set[Address]:
     return {address.interface.ip for link in links for address in link.addresses if not address.ours}
 
 
+def placed_addresses(links: Iterable[SystemLink]) -> set[Address]:
+    """The addresses that Sluice has given to links: virtual ones and those of source pools."""
+    return {address.interface.ip for link in links for address in link.addresses if address.ours}
+
+
 def read_links() -> list[SystemLink]:
     """Every link but the loopback, by ifindex. Blocks for milliseconds; raises OSError."""
     try:

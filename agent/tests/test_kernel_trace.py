@@ -113,6 +113,15 @@ def test_a_limit_is_told(box):
     ]
 
 
+def test_an_address_of_a_pool_is_told_as_such(box):
+    box.apply({"web": farm(1, forwarding="snat", source_pool=[VIRTUAL[4]])})
+    with watching(box, service(80)) as watch:
+        box.ask()
+        there = watch.packets(1, ended("forwarded"))[0]
+    assert there.words[-1].startswith(f"It left by back as {VIRTUAL[4]}:")
+    assert there.words[-1].endswith("the backend sees an address of the farm's source pool.")
+
+
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 @pytest.mark.parametrize("forwarding", ["dnat", "snat"])

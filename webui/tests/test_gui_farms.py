@@ -59,6 +59,7 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "hash_prefix6": 128,
         "persistence": "none",
         "flow_timeout": 900,
+        "source_pool": [],
         "flow_timeout_udp": 120,
         "persistence_timeout": 300,
         "persistence_prefix4": 32,
