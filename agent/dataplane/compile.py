@@ -189,9 +189,9 @@ def _balanced(
         elements |= _persistent(side, farm, mark, {name: marks[name] for name in weights}, marks)
         elements["choosers"] = {mark: (chain, "")}
         chain = f"jump {persistence.name}"
-    if farm.checked:
+    if limits := Limits.of(farm, side.family):
         elements["admitted"] = {mark: (chain, "")}
-        chain = f"jump {Limits.of(farm, side.family).name}"
+        chain = f"jump {limits.name}"
     elements["pickers"] = {mark: (chain, str(side))}
     elements[picker.buckets] = {f"{mark} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
     return elements
@@ -199,8 +199,10 @@ def _balanced(
 
 def _limited(side: Side, farm: Farm, mark: str) -> dict[str, Mapping[str, Element]]:
     """What counts by limit, and leads resets to theirs; also while nobody serves."""
-    reasons = Limits.of(farm, side.family).reasons if farm.checked else ()
-    elements: dict[str, Mapping[str, Element]] = {COUNTERS[reason]: {mark: ("", "")} for reason in reasons}
+    limits = Limits.of(farm, side.family)
+    elements: dict[str, Mapping[str, Element]] = {
+        COUNTERS[reason]: {mark: ("", "")} for reason in (limits.reasons if limits else ())
+    }
     if resets := Resets.of(farm, side.family):
         elements |= {"over_resets": {mark: ("", "")}, "resetters": {mark: (f"jump {resets.name}", "")}}
     return elements
@@ -294,7 +296,7 @@ def chains_of(
             # Clients in a map of the farm's own outlive a time without backends, as those in the shared ones do.
             found.update(filter(None, [Persistence.of(part.farm, side.family, part.numbers.mark)]))
         # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
-        if (part.farm.checked or part.farm.limited) and not ingress:
+        if not ingress:
             found |= policies(part.farm, side.family)
         if pool := SourcePool.of(part.farm, side.family):
             found |= {POOLS, pool}

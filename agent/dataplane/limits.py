@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from agent.dataplane.pool import masked
-from agent.model import Family, Farm
+from agent.model import Family, Farm, limits_of
 
 METER_SIZE = 1 << 18
 """Sources that a set knows at a time: one beyond is not limited."""
@@ -86,11 +86,6 @@ class Log:
     prefix: str
 
     @classmethod
-    def of(cls, farm: Farm) -> Self | None:
-        """What `farm` wants to have logged."""
-        return cls(farm.log_rate, farm.log_prefix) if farm.log_prefix else None
-
-    @classmethod
     def named(cls, rate: str | None, prefix: str | None) -> Self | None:
         """From the parts of a chain's name."""
         return cls(int(rate), prefix) if rate and prefix else None
@@ -143,18 +138,13 @@ class Limits:
     """No hook leads to its chain."""
 
     @classmethod
-    def of(cls, farm: Farm, family: Family) -> Self:
+    def of(cls, farm: Farm, family: Family) -> Self | None:
         """What `farm` wants for its clients of a family."""
-        bounded = bool(farm.limit_rate or farm.limit_connections)
+        if (wanted := limits_of(farm, family).connections) is None:
+            return None
+        log = Log(*wanted.log) if wanted.log else None
         return cls(
-            family,
-            _prefix(farm, family) if bounded else 0,
-            farm.limit_rate,
-            farm.limit_burst if farm.limit_rate else 0,
-            farm.limit_connections,
-            bounded and farm.limit_action == "reject",
-            farm.strict_tcp,
-            Log.of(farm),
+            family, wanted.prefix, wanted.rate, wanted.burst, wanted.connections, wanted.reject, wanted.strict, log
         )
 
     @classmethod
@@ -240,7 +230,9 @@ class Resets:
     @classmethod
     def of(cls, farm: Farm, family: Family) -> Self | None:
         """What `farm` wants for its clients of a family."""
-        return cls(family, _prefix(farm, family), farm.limit_resets, Log.of(farm)) if farm.limit_resets else None
+        if (wanted := limits_of(farm, family).resets) is None:
+            return None
+        return cls(family, wanted.prefix, wanted.rate, Log(*wanted.log) if wanted.log else None)
 
     @classmethod
     def named(cls, chain: str) -> Self | None:
@@ -302,8 +294,7 @@ PolicyChain = Limits | Resets | ResetGate | Away
 def policies(farm: Farm, family: Family) -> set[PolicyChain]:
     """Every chain that `farm` wants for its clients of a family."""
     found: set[PolicyChain] = set()
-    if farm.checked:
-        limits = Limits.of(farm, family)
+    if limits := Limits.of(farm, family):
         found |= {limits, *limits.ends}
     if resets := Resets.of(farm, family):
         found |= {ResetGate(), resets, *resets.ends}
@@ -319,7 +310,3 @@ def meters_named(chains: Iterable[str]) -> frozenset[Meter]:
     """The sets that the chains with these names use."""
     names = list(chains)
     return meters_of([*map(Limits.named, names), *map(Resets.named, names)])
-
-
-def _prefix(farm: Farm, family: Family) -> int:
-    return farm.limit_prefix4 if family == 4 else farm.limit_prefix6

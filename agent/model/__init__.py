@@ -7,6 +7,7 @@ from agent.model.document import VERSION, Configuration, Link, System
 from agent.model.farm import Family, Farm
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.ingress_rules import taken
+from agent.model.limits import limits_of
 from agent.model.network_list import NetworkList
 from agent.model.network_rules import unreachable, unusable
 from agent.model.rules import MANAGEMENT_PORT
@@ -40,6 +41,7 @@ __all__ = [
     "difference",
     "digest",
     "dscp_words",
+    "limits_of",
     "load",
     "parse",
     "pointer",

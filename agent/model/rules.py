@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from agent.model import farm_rules, ingress_rules, network_rules, pool_rules
 from agent.model.document import Configuration
-from agent.model.farm import Farm
+from agent.model.farm import Family, Farm
 from agent.model.faults import Fault, pointer
+from agent.model.limits import FarmLimits, limits_of
 from agent.model.types import Address, PortRange
 
 MANAGEMENT_PORT = 443
@@ -28,7 +29,7 @@ MAX_WAYS = 64
 """Different settings of persistence in a document: each is a chain in the kernel."""
 
 MAX_LIMITS = 32
-"""Different settings of limits in a document: each is a chain, and up to two sets of sources, in the kernel."""
+"""Different settings of limits of an IP family: each is up to two chains and three sets of sources in the kernel."""
 
 MAX_SIZED = 64
 """Farms with a size of persistence of their own: each is a chain and a map in the kernel, for each IP family."""
@@ -102,26 +103,23 @@ def _persistence(config: Configuration) -> Iterator[Fault]:
 
 
 def _limits(config: Configuration) -> Iterator[Fault]:
-    settings = {
-        (
-            farm.limit_rate and (farm.limit_rate, farm.limit_burst),
-            farm.limit_connections,
-            farm.limit_resets,
-            farm.limit_prefix4,
-            farm.limit_prefix6,
-            farm.limit_action,
-            farm.strict_tcp,
-            farm.log_prefix and (farm.log_prefix, farm.log_rate),
-        )
-        for farm in config.farms.values()
-        if farm.checked or farm.limited
-    }
-    if len(settings) > MAX_LIMITS:
-        yield Fault(
-            pointer("farms"),
-            f"have {len(settings)} different settings of limits (bounds, prefixes, action, strict, log); "
-            f"the appliance takes {MAX_LIMITS}",
-        )
+    for family, settings in _settings(config).items():
+        if len(settings) > MAX_LIMITS:
+            yield Fault(
+                pointer("farms"),
+                f"have {len(settings)} different settings of limits for IPv{family} (bounds, prefix, action, strict, "
+                f"log); the appliance takes {MAX_LIMITS}",
+            )
+
+
+def _settings(config: Configuration) -> dict[Family, set[FarmLimits]]:
+    found: dict[Family, set[FarmLimits]] = {}
+    for farm in config.farms.values():
+        for family in farm.families:
+            limits = limits_of(farm, family)
+            if any(limits):
+                found.setdefault(family, set()).add(limits)
+    return found
 
 
 def _lists(config: Configuration) -> Iterator[Fault]:

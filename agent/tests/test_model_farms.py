@@ -89,7 +89,7 @@ def test_limits_are_whole_numbers_within_bounds_and_there_are_so_many_settings()
     }
     ((place, words),) = faults({"farms": farms})
     assert place == "/farms"
-    assert "33 different settings of limits" in words
+    assert "33 different settings of limits for IPv4" in words
     farms["f1"] |= {"limit_rate": 1}
     assert validate({"farms": farms})
     assert validate({"farms": {name: farm | {"limit_rate": 1, "log_prefix": "x"} for name, farm in farms.items()}})
@@ -99,6 +99,15 @@ def test_limits_are_whole_numbers_within_bounds_and_there_are_so_many_settings()
     # A burst says nothing where there is no rate.
     free = {"limit_rate": None, "limit_connections": 7}
     assert validate({"farms": {name: farm | free | {"limit_burst": int(name[1:]) + 1} for name, farm in farms.items()}})
+    # Nor a prefix or an action where no source is counted, nor what concerns the other IP family.
+    strict = {"limit_rate": None, "strict_tcp": True}
+    varied = {
+        name: farm | strict | {"limit_prefix4": 32 - index % 32, "limit_action": ("drop", "reject")[index % 2]}
+        for index, (name, farm) in enumerate(farms.items())
+    }
+    assert validate({"farms": varied})
+    varied = {name: farm | free | {"limit_prefix6": 1 + int(name[1:])} for name, farm in farms.items()}
+    assert validate({"farms": varied})
 
 
 def test_so_many_farms_have_a_size_of_persistence_of_their_own():
