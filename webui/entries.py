@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the pages of the document's entries share: farms, network lists."""
+"""What the pages that change the document share: those of farms and network lists, and the way back."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from flask import abort, flash, redirect, render_template, request
 from werkzeug.wrappers import Response
@@ -40,6 +41,50 @@ def unsure(error: AgentDown) -> str:
     return f"The agent does not answer. Whether this was taken is not known: see the snapshots, then try again. {error}"
 
 
+def confirmed(
+    template: str,
+    change: Callable[..., SnapshotInfo],
+    words: str,
+    *,
+    snapshot: int | None,
+    index: str,
+    explain: Callable[[Fault], str],
+    **more: object,
+) -> Answer:
+    """A page that says what a change does and asks why; once its button is pressed, the way to `index`.
+
+    `change` takes `comment` and `parent`, `words` tell that it is made, `explain` tells a fault. `snapshot` is the
+    number of the one that the page is made from.
+    """
+    form = ReasonForm(sent() if request.method == "POST" else None, data={"snapshot": str(snapshot or "")})
+    top: list[str] = []
+    status = 200
+    if request.method == "POST":
+        if not form.validate():
+            top, status = [EXPIRED], 400
+        else:
+            try:
+                done = change(comment=form.why, parent=form.parent)
+            except Problem as problem:
+                if problem.status in (401, 404):
+                    raise
+                top, status = _refused(problem, explain)
+            except AgentDown as error:
+                top, status = [unsure(error)], 503
+            else:
+                made(done, form.parent, words)
+                return redirect(index, 303)
+        # The page shows how it is now, and the next try is made from that.
+        form.snapshot.data = str(snapshot or "")
+    return render_template(template, form=form, top=top, **more), status
+
+
+def _refused(problem: Problem, explain: Callable[[Fault], str]) -> tuple[list[str], int]:
+    if problem.status in (409, 412):
+        return ["Somebody changed the configuration meanwhile. Look at it again below, then confirm."], 409
+    return [*map(explain, problem.errors)] or [problem.detail], problem.status
+
+
 @dataclass(frozen=True)
 class Deletion:
     """A page that says what deleting an entry does, and then does it."""
@@ -58,29 +103,13 @@ class Deletion:
 
     def answer(self, template: str, **more: object) -> Answer:
         """The page, or, once it is done, the way back to all of them."""
-        form = ReasonForm(sent() if request.method == "POST" else None, data={"snapshot": str(self.snapshot)})
-        top: list[str] = []
-        status = 200
-        if request.method == "POST":
-            if not form.validate():
-                top, status = [EXPIRED], 400
-            else:
-                try:
-                    done = self.remove(self.name, comment=form.why, parent=form.parent)
-                except Problem as problem:
-                    if problem.status in (401, 404):
-                        raise
-                    top, status = self._refused(problem)
-                except AgentDown as error:
-                    top, status = [unsure(error)], 503
-                else:
-                    made(done, form.parent, f"{self.noun.capitalize()} {self.name} is deleted.")
-                    return redirect(self.index, 303)
-            # The page shows the entry as it is now, and the next try is made from that.
-            form.snapshot.data = str(self.snapshot)
-        return render_template(template, about=self, form=form, top=top, **more), status
-
-    def _refused(self, problem: Problem) -> tuple[list[str], int]:
-        if problem.status in (409, 412):
-            return ["Somebody changed the configuration meanwhile. Look at it again below, then delete."], 409
-        return [*map(self.explain, problem.errors)] or [problem.detail], problem.status
+        return confirmed(
+            template,
+            partial(self.remove, self.name),
+            f"{self.noun.capitalize()} {self.name} is deleted.",
+            snapshot=self.snapshot,
+            index=self.index,
+            explain=self.explain,
+            about=self,
+            **more,
+        )

@@ -4,17 +4,16 @@
 import json
 import time
 from collections import OrderedDict
+from functools import partial
 from threading import Lock
 
-from flask import Blueprint, Response, abort, current_app, flash, redirect, render_template, request, url_for
-from werkzeug.wrappers import Response as BaseResponse
+from flask import Blueprint, Response, abort, current_app, render_template, request, url_for
 
-from agent.client import AgentDown, Problem
+from agent.client import Problem
 from agent.model import canonical
 from agent.model.answers import SnapshotInfo
 from webui.changes import lines, summary
-from webui.csrf import EXPIRED
-from webui.forms import ReasonForm, sent
+from webui.entries import Answer, confirmed
 from webui.session import agent
 
 blueprint = Blueprint("snapshots", __name__, url_prefix="/snapshots")
@@ -114,44 +113,21 @@ def document(number: str) -> Response:
 
 
 @blueprint.route("/<number>/rollback", methods=["GET", "POST"])
-def rollback(number: str) -> str | tuple[str, int] | BaseResponse:
+def rollback(number: str) -> Answer:
     """Say what going back changes, then do it."""
     snapshot = agent().snapshot(_number(number))
     in_force = agent().snapshots(limit=1).in_force
-    form = ReasonForm(sent() if request.method == "POST" else None, data={"snapshot": str(in_force or "")})
-    top: list[str] = []
-    status = 200
-    if request.method == "POST":
-        if not form.validate():
-            top, status = [EXPIRED], 400
-        else:
-            try:
-                made = agent().rollback(snapshot.number, comment=form.why, parent=form.parent)
-            except Problem as problem:
-                if problem.status in (401, 404):
-                    raise
-                top, status = _refused(problem)
-            except AgentDown as error:
-                top, status = [f"The agent does not answer, so it is not known whether this was taken. {error}"], 503
-            else:
-                if made.number == form.parent:
-                    flash("Nothing was changed: what is in force is the same.", "info")
-                else:
-                    flash(f"Snapshot {snapshot.number} is in force again, as snapshot {made.number}.", "good")
-                return redirect(url_for("snapshots.index"), 303)
-        form.snapshot.data = str(in_force or "")
-    changes = lines(agent().diff(in_force, snapshot.number).changes) if in_force is not None and status != 503 else []
-    page = render_template(
-        "snapshots/rollback.html", snapshot=snapshot, in_force=in_force, changes=changes, form=form, top=top
+    return confirmed(
+        "snapshots/rollback.html",
+        partial(agent().rollback, snapshot.number),
+        f"Snapshot {snapshot.number} is in force again.",
+        snapshot=in_force,
+        index=url_for("snapshots.index"),
+        explain=lambda fault: f"{fault.pointer or 'The document'}: {fault.message}",
+        back_to=snapshot,
+        in_force=in_force,
+        changes=lines(agent().diff(in_force, snapshot.number).changes) if in_force is not None else [],
     )
-    return page, status
-
-
-def _refused(problem: Problem) -> tuple[list[str], int]:
-    if problem.status in (409, 412):
-        return ["Somebody changed the configuration meanwhile. Below is what going back changes now."], 409
-    found = [f"{fault.pointer or 'The document'}: {fault.message}" for fault in problem.errors]
-    return found or [problem.detail], problem.status
 
 
 def _number(text: str) -> int:

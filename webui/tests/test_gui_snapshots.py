@@ -83,7 +83,8 @@ def test_rollback_and_rollback_of_the_rollback(browser, shared_agent):
     assert "there-and-back" not in client.farms().farms
     made = client.snapshots(limit=1).snapshots[0]
     assert (made.comment, made.author) == ("too early", "admin")
-    assert f"Snapshot {before} is in force again, as snapshot {made.number}." in browser.page.text
+    told = browser.page.one(class_="note note-good")
+    assert f"Snapshot {before} is in force again. This made snapshot {made.number}" in told.text
 
     browser.open(f"/snapshots/{made.parent}/rollback")
     browser.fill({})
