@@ -116,27 +116,6 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
     assert told.one("a").attributes["href"] == f"/snapshots/{current.snapshot}"
 
 
-def test_a_form_that_nobody_touched_changes_nothing(browser, shared_agent):
-    client = shared_agent.client()
-    check = {"type": "tcp", "interval": 0.7, "timeout": 0.3, "rise": 1, "fall": 100, "port": 53}
-    farm = FARM | {
-        "addresses": ["192.0.2.30"],
-        "protocols": ["udp"],
-        "enabled": False,
-        "checks": [check, check | {"port": 54, "interval": 3600}],
-        "backends": {f"b{i}": {"address": f"10.1.0.{i}", "weight": i, "port": 1000 + i} for i in range(1, 60)},
-    }
-    client.put_farm("untouched", farm)
-    before = client.farms()
-    browser.open("/farms/untouched/edit")
-    browser.fill({}, press="save")
-    assert browser.path == "/farms/untouched", browser.page.text
-    assert "Nothing was changed" in browser.page.text
-    after = client.farms()
-    assert after.farms["untouched"] == before.farms["untouched"]
-    assert after.snapshot == before.snapshot
-
-
 def test_hashing_and_persistence_are_typed_shown_and_kept(browser, shared_agent):
     backends = {"a": {"address": "10.0.2.1"}, "b": {"address": "10.0.2.2"}}
     shared_agent.client().put_farm("sticky", FARM | {"addresses": ["192.0.2.31"], "backends": backends})
