@@ -22,9 +22,10 @@ _ROOT = 0xFFFFFFFF
 _HANDLE = QUEUES << 16
 _WHOLE = _HANDLE | 1
 _FAIR = "fq_codel"
-_LEAST_BURST = 6_000
 _BURST_PARTS = 100
 """A class may be ahead of its rate by a hundredth of a second, for timers that come late."""
+_LEAST_BURST = 6_000
+"""Bytes: four packets of an Ethernet, where a hundredth of a second is less. So not every packet waits for a timer."""
 
 
 @dataclass(frozen=True, order=True)

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 from kernel_flows import ask, conntracked, go_on_with_a_new_agent, leave_a_failed_backend, stay_while_weights_change
-from kernel_net import CLIENT, VIRTUAL, Box, backend_address, expected, farm, names
-from kernel_peers import Connection
+from kernel_net import CLIENT, FRONT, VIRTUAL, Box, backend_address, expected, farm, names
+from kernel_peers import PLENTY, Connection
 from kernel_servers import need
 
 pytestmark = pytest.mark.kernel
@@ -103,16 +103,31 @@ def test_a_new_agent_goes_on(two):
 
 
 def test_only_answers_of_backends_are_forwarded(two):
-    two.apply({"web": stateless(1)})
-    listener = two.client.socket()
-    listener.bind((CLIENT[4], 7000))
-    listener.listen()
-    with two.backends.socket() as sock:
-        sock.settimeout(0.3)
-        sock.bind((backend_address(2), 0))
-        with pytest.raises(TimeoutError):
+    def attempt(number, seconds):
+        with two.backends.socket() as sock:
+            sock.settimeout(seconds)
+            sock.bind((backend_address(number), 0))
             sock.connect((CLIENT[4], 7000))
-    listener.close()
+
+    def accepted():
+        listener.settimeout(PLENTY)
+        sock, (address, _) = listener.accept()
+        sock.close()
+        return address
+
+    with two.client.socket() as listener:
+        listener.bind((CLIENT[4], 7000))
+        listener.listen()
+        attempt(1, PLENTY)
+        assert accepted() == backend_address(1), "while there are no rules the way is open"
+        two.apply({"web": stateless(1)})
+        for number in (1, 2):
+            with pytest.raises(TimeoutError):
+                attempt(number, 0.3)  # a SYN that is forwarded is answered within a millisecond
+        with two.balancer.socket() as sock:
+            sock.settimeout(PLENTY)
+            sock.connect((CLIENT[4], 7000))
+        assert accepted() == FRONT[4], "the listener goes on, and has heard of nobody before"
 
 
 def test_checks_and_farms_of_other_forwardings_go_on_beside_it(two):

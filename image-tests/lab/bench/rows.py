@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is to be reached, a row each, and what was: from the figures of a run to the results. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-NATIVE = "native"
 IPVS, TRACKED, DIRECT = "ipvs nat", "ipvs nat conntrack", "ipvs dr"
 PEERS = (IPVS, TRACKED, DIRECT, "ipvs dr conntrack", "iptables-legacy", "iptables-nft", "nftlb dnat", "haproxy")
 PLAIN = ("routing", "conntrack")
@@ -178,6 +177,6 @@ ROWS: tuple[Row, ...] = (
 """A line each."""
 
 
-def results(figures: Figures, rows: Callable[[], tuple[Row, ...]] = lambda: ROWS) -> list[Result]:
+def results(figures: Figures) -> list[Result]:
     """The row of each line, in order."""
-    return [result for row in rows() for result in row.result(figures)]
+    return [result for row in ROWS for result in row.result(figures)]

@@ -75,7 +75,6 @@ class Network:
                 for each in ("all", "default"):
                     self.set(f"net/ipv6/conf/{each}/disable_ipv6", 1)
                 ip("link", "set", "lo", "up")
-        self._next = FRONT
         if straight:
             self._link(("client", "eth0", CLIENT), ("backends", "eth0", BACKENDS[0]))
         else:
