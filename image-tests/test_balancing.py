@@ -99,6 +99,19 @@ def test_source_nat_hides_the_client(lab: Laboratory, claimed: Appliance) -> Non
     assert {seen.client for seen in lab.backend("web1").seen} == {"10.30.0.2"}
 
 
+def test_new_connections_are_in_the_journal_where_the_farm_says_so(lab: Laboratory, claimed: Appliance) -> None:
+    claimed.put_farm("shop", demo_farm(lab.backends, log_prefix="shop.web"))
+    claimed.wait_healthy("shop", "web1", "web2")
+    lab.client.get(VIRTUAL_ADDRESS)
+
+    def logged() -> list[str]:
+        return [entry.message for entry in claimed.journal() if entry.message.startswith("shop.web ")]
+
+    (line,) = wait_until(lambda: logged() or None, "the line of the connection", 15)
+    assert line.startswith("shop.web new: IN=")
+    assert f" SRC={lab.client.address} DST={VIRTUAL_ADDRESS} " in line
+
+
 def test_other_ports_and_addresses_are_refused(lab: Laboratory, claimed: Appliance) -> None:
     claimed.put_farm("shop", demo_farm(lab.backends, ports=[80, 8000]))
     claimed.wait_healthy("shop", "web1", "web2")
