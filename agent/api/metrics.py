@@ -69,7 +69,7 @@ def _farms(farms: Mapping[str, FarmNow]) -> Iterator[Family]:
     yield Family(
         "sluice_farm_degraded",
         "gauge",
-        "Whether a backend is out, or a backup tier takes connections; absent for a farm that is not enabled.",
+        "Whether a backend is out or full, or a backup tier takes connections; absent for a farm that is not enabled.",
         [(labels, float(farm.status != "up")) for labels, farm in enabled],
     )
     yield from _traffic("sluice_farm", "farm", everyone)

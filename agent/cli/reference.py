@@ -49,7 +49,20 @@ _RULES = """\
   can be taken so.
 - A sorry server is of a family of the farm, one for each; where the protocol is `all`, it has no `port` either.
 - The address of a backend or sorry server is no virtual address, and a farm names the same server and port once.
+- Farms with `stateless` or `direct` have no protocol `all`, no persistence, no limits (`limit_rate`,
+  `limit_connections`, `limit_resets`, `strict_tcp`), no `log_prefix`, no `max_connections`, no network lists, no
+  ceilings, DSCP or class of traffic; their servers are in a network of a link, and no virtual address is a link's own.
+- With `stateless` there is one virtual address of each IP family, ports are single ones, no server has a `port` where
+  there are several, and no other enabled farm that is not `direct` asks the same server at the same protocol and port.
+- With `direct` a server's `port` is left out or the farm's only one, and each server stands once.
+- A `source_pool` is for farms with `snat`. Its addresses are of the farm's families, in a network of a link, and no
+  server, gateway or virtual address of a farm with `stateless`, `direct` or network lists. All farms together have at
+  most 64 different pools, of 4096 addresses.
 - At most 64 farms have a `persistence_size`, together for 4194304 clients (times two for a farm of both IP families).
+- The other farms with persistence have at most 64 different settings of it (kind, timeout, prefixes).
+- All farms together have at most 32 different settings of limits for each IP family (bounds, prefix, action, strict,
+  log); what has no effect makes no difference.
+- `limit_resets` and `strict_tcp` are for farms that serve TCP.
 - `minimum_active` is 1 with the scheduler `priority`; there is no `slow_start` with `source-hash`.
 - A check's timeout is at most its interval. A check names its port where the farm does not serve TCP, or begins
   with a range and a backend has no port of its own.

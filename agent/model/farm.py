@@ -268,7 +268,8 @@ class Farm(Part):
         ge=1,
         le=1000,
         title="Log rate",
-        description="So many lines of each kind at most; what is more is not logged.",
+        description="So many lines of each kind in a second, and as many at once; what is more is not logged. Farms "
+        "with the same prefix may share them.",
         json_schema_extra={"unit": "1/s"},
     )
     allow: list[Name] = Field(
