@@ -12,6 +12,7 @@ from webui import (
     errors,
     farms,
     figures,
+    links,
     lists,
     security,
     session,
@@ -52,6 +53,6 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     security.install(app)
     theme.install(app)
     errors.install(app)
-    for part in (access, dashboard, farms, lists, snapshots, system, theme, trace):
+    for part in (access, dashboard, farms, links, lists, snapshots, system, theme, trace):
         app.register_blueprint(part.blueprint)
     return app

@@ -3,6 +3,7 @@
 
 from flask import Blueprint, render_template
 
+from webui.links import rows
 from webui.session import agent
 
 blueprint = Blueprint("system", __name__, url_prefix="/system")
@@ -11,10 +12,15 @@ blueprint = Blueprint("system", __name__, url_prefix="/system")
 @blueprint.get("")
 def index() -> str:
     """Version, links, memory, data partition, connection table, kernel settings."""
-    return render_template("system/index.html", system=agent().system())
+    return _page("system/index.html")
 
 
 @blueprint.get("/live")
 def fragment() -> str:
     """The part that changes."""
-    return render_template("system/live.html", system=agent().system())
+    return _page("system/live.html")
+
+
+def _page(template: str) -> str:
+    system, links = agent().system(), agent().links().links
+    return render_template(template, system=system, links=rows(system, links))

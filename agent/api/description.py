@@ -19,6 +19,7 @@ _TAGS = {
     "configuration": "The document that says all an administrator means.",
     "farms": "The document's farms one by one.",
     "network lists": "The document's lists of networks one by one.",
+    "links": "The document's links one by one.",
     "snapshots": "Every document that ever was.",
     "state": "What is now.",
     "access": "Claim, log in, log out, the password, and what is open to all.",

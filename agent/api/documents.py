@@ -12,7 +12,7 @@ from pydantic import RootModel
 from agent.api.call import Call, answer, shown
 from agent.api.changes import made
 from agent.api.problems import Refusal
-from agent.model import Configuration, Farm, validate
+from agent.model import Configuration, Farm, Link, validate
 from agent.model.answers import NetworkListInfo, NetworkLists
 from agent.snapshots import Conflict
 
@@ -25,6 +25,10 @@ ATTEMPTS = 5
 
 class Farms(RootModel[dict[str, Farm]]):
     """Farms by name."""
+
+
+class Links(RootModel[dict[str, Link]]):
+    """Links by name."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Shelf:
 
 FARMS = Shelf("farms", "farm", "farm", "/farms")
 LISTS = Shelf("network_lists", "list", "network list", "/network-lists")
+LINKS = Shelf("links", "link", "link", "/links")
 
 
 async def get_configuration(call: Call) -> web.Response:
@@ -104,6 +109,12 @@ async def list_farms(call: Call) -> web.Response:
     """Every farm."""
     config, number = _current(call)
     return answer(Farms(config.farms), tag=number)
+
+
+async def list_links(call: Call) -> web.Response:
+    """Every link that is configured."""
+    config, number = _current(call)
+    return answer(Links(config.links), tag=number)
 
 
 async def list_lists(call: Call) -> web.Response:

@@ -5,9 +5,9 @@ from pydantic import BaseModel
 
 from agent.api import clients, documents, entry, history, metrics, now
 from agent.api.description import get_openapi
-from agent.api.documents import Farms, Shelf
-from agent.api.route import FARM, LARGE, LIST, Query, Reply, Route
-from agent.model import Configuration, Farm, NetworkList
+from agent.api.documents import Farms, Links, Shelf
+from agent.api.route import FARM, LARGE, LIST, SMALL, Query, Reply, Route
+from agent.model import Configuration, Farm, Link, NetworkList
 from agent.model.answers import (
     Claim,
     ClaimState,
@@ -187,6 +187,22 @@ ROUTES: tuple[Route, ...] = (
         put="Makes a snapshot of the configuration in force with this list changed. Only the networks that come or go "
         "are changed in the kernel.",
         delete="A list that a farm names is not removed: the faults say which farms.",
+    ),
+    Route(
+        "GET",
+        "/links",
+        documents.list_links,
+        "Every link that is configured",
+        {200: Reply("The links by name; none: the first Ethernet link uses DHCP.", Links, tagged=True)},
+        "links",
+    ),
+    *_entries(
+        documents.LINKS,
+        Link,
+        SMALL,
+        put="Makes a snapshot of the configuration in force with this link changed, and takes effect at once. Once a "
+        "link is configured, exactly those that are are set up.",
+        delete="A link whose networks farms need is not removed: the faults say which farms.",
     ),
     Route(
         "GET",

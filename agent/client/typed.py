@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from agent.client.connection import AgentDown, Answer, Connection
-from agent.model import Configuration, Farm, NetworkList
+from agent.model import Configuration, Farm, Link, NetworkList
 from agent.model.answers import (
     ClaimState,
     ClientList,
@@ -45,6 +45,14 @@ class CurrentFarms:
     """The farms in force and the snapshot's number."""
 
     farms: dict[str, Farm]
+    snapshot: int
+
+
+@dataclass(frozen=True)
+class CurrentLinks:
+    """The links that are configured, by name, and the snapshot's number."""
+
+    links: dict[str, Link]
     snapshot: int
 
 
@@ -169,6 +177,21 @@ class Client(Connection):
     def delete_network_list(self, name: str, *, comment: str = "", parent: int | None = None) -> SnapshotInfo:
         """Remove a network list. Problem 404: there is none of this name; 422: a farm names it."""
         return self._delete("network-lists", name, comment, parent)
+
+    def links(self) -> CurrentLinks:
+        """Every link that is configured, by name; none: the first Ethernet link uses DHCP."""
+        answer = self.request("GET", "/links")
+        return CurrentLinks(_typed(RootModel[dict[str, Link]], answer).root, answer.snapshot)
+
+    def put_link(
+        self, name: str, link: Link | Mapping[str, Any], *, comment: str = "", parent: int | None = None
+    ) -> SnapshotInfo:
+        """Set a link up, or change it, at once. Problem 422 bears every fault."""
+        return self._put("links", name, link, comment, parent)
+
+    def delete_link(self, name: str, *, comment: str = "", parent: int | None = None) -> SnapshotInfo:
+        """Take a link out of the configuration. Problem 404: it is not there; 422: a farm needs its networks."""
+        return self._delete("links", name, comment, parent)
 
     def _put(
         self, shelf: str, name: str, content: BaseModel | Mapping[str, Any], comment: str, parent: int | None

@@ -65,7 +65,9 @@ def test_every_answer_fits_its_schema(world: World, document: Any):
     client = world.client()
     farms = {"web": {**FARM, "checks": [{"type": "tcp"}], "deny": ["bad"]}}
     lists = {"bad": {"networks": ["192.0.2.0/24"]}}
-    client.commit({"version": 1, "farms": farms, "network_lists": lists}, comment="for its schema")
+    links = {"eth0": {"addresses": ["192.0.2.1/24"]}}
+    document_in_force = {"version": 1, "farms": farms, "network_lists": lists, "links": links}
+    client.commit(document_in_force, comment="for its schema")
     calls = {
         "/configuration": "/configuration",
         "/farms": "/farms",
@@ -73,6 +75,8 @@ def test_every_answer_fits_its_schema(world: World, document: Any):
         "/farms/{name}/clients": "/farms/web/clients",
         "/network-lists": "/network-lists",
         "/network-lists/{name}": "/network-lists/bad",
+        "/links": "/links",
+        "/links/{name}": "/links/eth0",
         "/snapshots": "/snapshots",
         "/snapshots/{number}": "/snapshots/2",
         "/snapshots/{a}/diff/{b}": "/snapshots/1/diff/2",

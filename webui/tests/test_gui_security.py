@@ -18,6 +18,7 @@ PAGES = [
     "/snapshots/1",
     "/snapshots/1/rollback",
     "/system",
+    "/system/links/eth0",
     "/account",
     "/nothing",
 ]
