@@ -315,6 +315,7 @@ def _common(
     near: Iterable[tuple[str, int | None, Network]],
     assignment: Assignment,
 ) -> Elements:
+    enabled = [farm for farm in farms.values() if farm.enabled]
     nothing: Element = ("", "")
     beside = list(near)
     # By index, because the first packet of every connection is looked up there; names cost twice as much.
@@ -329,7 +330,8 @@ def _common(
         "near6": {
             f'"{name}" . {_network(network)}': nothing for name, network in _apart(beside) if network.version == 6
         },
-        **screening.addresses_of(farm for farm in farms.values() if farm.enabled),
+        **screening.addresses_of(enabled),
+        **forwarded.addresses_of(enabled),
         "numbers": {"1": (str(assignment.next_farm), "next farm"), "2": (str(assignment.next_backend), "next backend")},
     }
 

@@ -10,7 +10,7 @@ from agent.dataplane.ingress import DATAGRAMS, FARM, REWRITTEN, life
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import Element, Elements, Reach
 from agent.dataplane.tables import ANSWER, IngressChain
-from agent.model import Family, Farm
+from agent.model import Backend, Family, Farm, SorryServer
 from agent.model.types import Address
 
 Networks = Iterable[tuple[int, IPv4Network | IPv6Network]]
@@ -62,6 +62,20 @@ def balanced(side: Side, farm: Farm, mark: int, picker: Picker | HashPicker, seq
     }
 
 
+def addresses_of(farms: Iterable[Farm]) -> dict[str, dict[str, Element]]:
+    """The addresses by which packets of farms at ingress are told from all others. `farms`: those that are enabled."""
+    found: dict[str, dict[str, Element]] = {}
+    for farm in farms:
+        if farm.at_ingress:
+            for address in farm.addresses:
+                found.setdefault(f"in_virtual{address.version}", {})[str(address)] = ("", "")
+        if farm.forwarding == "stateless":
+            servers: list[Backend | SorryServer] = [*farm.backends.values(), *farm.sorry_servers]
+            for address in (server.address for server in servers):
+                found.setdefault(f"answering{address.version}", {})[str(address)] = ("", "")
+    return found
+
+
 def hops(
     side: Side, farm: Farm, numbers: SideNumbers, reach: Reach, gone: Mapping[str, bool]
 ) -> dict[str, dict[str, Element]]:
@@ -80,12 +94,14 @@ def hops(
             stays = backend not in gone or (not gone[backend] and not mark & DATAGRAMS)
             if mark & REWRITTEN and port is not None:
                 elements.setdefault("target_ports", {})[key] = (str(port), "")
-            if stays and backend in reach.exits:
+            if stays and backend not in reach.exits:
+                elements.setdefault("waiting", {})[key] = ("", "")
+            elif stays:
                 link = (str(reach.exits[backend]), "")
                 elements.setdefault("ways" if mark & REWRITTEN else "exits", {})[key] = link
                 if mark & REWRITTEN:
                     elements.setdefault(f"targets{family}", {})[key] = (address, "")
-        if farm.forwarding == "stateless":
+        if farm.forwarding == "stateless" and backend in reach.exits:
             answers = str(number | ANSWER)
             virtual = next(each for each in farm.addresses if each.version == family)
             elements.setdefault(f"origins{family}", {})[answers] = (str(virtual), "")
@@ -93,7 +109,7 @@ def hops(
                 elements.setdefault("origin_ports", {})[answers] = (str(farm.ports[0].first), "")
             replies = elements.setdefault(f"replies{family}", {})
             for protocol, asked in product(farm.protocols, farm.ports):
-                replies[f"{address} . {protocol} . {port or asked.first}"] = (answers, "")
+                replies[f"{reach.exits[backend]} . {address} . {protocol} . {port or asked.first}"] = (answers, "")
     return elements
 
 

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`table netdev sluice`, which forwards packets as they come in: its sets, and chains that come with who needs them.
 
-A flow's packets after its first ones meet one lookup, in `fresh`, which says where to. Its entries live for some
-seconds and are not touched by packets; a flow that is still there then is looked for in `flows`, whose entries live as
-long as the farm says, and is fresh again. So a timeout is kept at the cost of one packet in some seconds.
+Packets that are none of these farms' meet two small lookups, of their addresses. A flow's packets after its first ones
+meet one more, in `fresh`, which says where to. Its entries live for some seconds and are not touched by packets; a flow
+that is still there then is looked for in `flows`, whose entries live as long as the farm says, and is fresh again. So a
+timeout is kept at the cost of one packet in some seconds.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.tables import ANSWER_MARK, IngressChain
-from agent.model import Family
+from agent.model import MAX_FORWARDED, Family
 
 FARM = 0x4000000
 """The bit of a packet's mark that tells a farm's mark from a backend's, as long as no backend is chosen."""
@@ -30,6 +32,8 @@ OPENING = 30
 CLOSING = 120
 """Seconds that a TCP connection is known after its client has said that it ends."""
 
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]")
+"""What may be in the name of a link and not in that of a chain."""
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _ETHERTYPES: dict[Family, str] = {4: "ip", 6: "ip6"}
 FAMILIES: tuple[Family, ...] = (4, 6)
@@ -39,7 +43,14 @@ _KEYS = {4: "ip saddr . ip daddr . meta l4proto . @th,0,32", 6: "ip6 saddr . ip6
 """What tells flows apart; both ports are one part of 32 bits."""
 _PICKED = f"typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : meta mark"
 
+_HOT = f"size {MAX_FORWARDED};"
+"""Of what is looked up for every packet: a set that need not grow costs less than half. It takes 2 MB."""
+
 _SETS = f"""\
+	set in_virtual4 {{ typeof ip daddr; {_HOT} comment "virtual addresses of these farms"; }}
+	set in_virtual6 {{ typeof ip6 daddr; {_HOT} comment "virtual addresses of these farms"; }}
+	set answering4 {{ typeof ip saddr; {_HOT} comment "backends whose answers are rewritten"; }}
+	set answering6 {{ typeof ip6 saddr; {_HOT} comment "backends whose answers are rewritten"; }}
 	map in_services4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
 	map in_services6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
 	map in_ranges4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; flags interval; comment "ranges"; }}
@@ -47,17 +58,18 @@ _SETS = f"""\
 	map in_pickers {{ typeof meta mark : verdict; comment "farm -> how its buckets are chosen"; }}
 	map in_buckets {{ {_PICKED}; comment "farm, bucket -> backend"; }}
 	map in_shared {{ {_PICKED}; comment "the same, random pickers"; }}
-	map hops4 {{ typeof meta mark : ip daddr; counter; comment "backend -> next hop"; }}
-	map hops6 {{ typeof meta mark : ip6 daddr; counter; comment "backend -> next hop"; }}
-	map exits {{ typeof meta mark : meta oif; comment "backend that gets packets -> link"; }}
+	map hops4 {{ typeof meta mark : ip daddr; {_HOT} counter; comment "backend -> next hop"; }}
+	map hops6 {{ typeof meta mark : ip6 daddr; {_HOT} counter; comment "backend -> next hop"; }}
+	map exits {{ typeof meta mark : meta oif; {_HOT} comment "backend that gets packets -> link"; }}
+	set waiting {{ typeof meta mark; comment "backends that would get packets, had a link their network"; }}
 	map lives {{ typeof meta mark : verdict; comment "backend -> how long its flows are known"; }}
 	set begun {{ typeof meta mark; counter; comment "new flows of each backend"; }}
 	map targets4 {{ typeof meta mark : ip daddr; comment "backend that gets rewritten packets -> address"; }}
 	map targets6 {{ typeof meta mark : ip6 daddr; comment "backend that gets rewritten packets -> address"; }}
 	map target_ports {{ typeof meta mark : th dport; comment "the same, to a port of its own"; }}
 	map ways {{ typeof meta mark : meta oif; comment "the same -> link"; }}
-	map replies4 {{ typeof ip saddr . meta l4proto . th sport : meta mark; comment "answers of a backend"; }}
-	map replies6 {{ typeof ip6 saddr . meta l4proto . th sport : meta mark; comment "answers of a backend"; }}
+	map replies4 {{ typeof meta iif . ip saddr . meta l4proto . th sport : meta mark; comment "answers of backends"; }}
+	map replies6 {{ typeof meta iif . ip6 saddr . meta l4proto . th sport : meta mark; comment "answers of backends"; }}
 	map origins4 {{ typeof meta mark : ip saddr; counter; comment "answers of a backend -> virtual address"; }}
 	map origins6 {{ typeof meta mark : ip6 saddr; counter; comment "answers of a backend -> virtual address"; }}
 	map origin_ports {{ typeof meta mark : th sport; comment "the same, from another port"; }}
@@ -77,7 +89,8 @@ def course(family: Family) -> tuple[IngressChain, ...]:
     # The exit is looked up first: a packet without one is not counted.
     forward = f"fwd {address} to meta mark map {hops} device meta mark map @exits"
     service = f"{address} daddr . meta l4proto . th dport"
-    reply = f"{address} saddr . meta l4proto . th sport map @replies{family}"
+    # By its link, too: nobody else may speak as a backend does, since what is rewritten is forwarded.
+    reply = f"meta iif . {address} saddr . meta l4proto . th sport map @replies{family}"
     # Without a target the packet is not rewritten, and its flow is lost as it would be without an exit.
     rewrite = f"{address} daddr set meta mark map @targets{family} goto port{family}"
     rewritten = f"meta mark and {REWRITTEN:#x} != 0"
@@ -104,10 +117,17 @@ def course(family: Family) -> tuple[IngressChain, ...]:
         "open",
         f"meta mark set {service} map @in_services{family} goto {pick.name}",
         f"meta mark set {service} map @in_ranges{family} goto {pick.name}",
-        f"meta mark set {reply} notrack",
         to=(pick,),
     )
-    lost = chain("lost", *forget, "meta mark set 0", f"goto {start.name}", to=(start,))
+    # Where only the link has lost its network for a while, a flow keeps its backend.
+    lost = chain(
+        "lost",
+        "meta mark @waiting counter name stranded drop",
+        *forget,
+        "meta mark set 0",
+        f"goto {start.name}",
+        to=(start,),
+    )
     known = chain(
         "known",
         f"add {fresh} {{ {key} timeout {FRESH}s : meta mark }}",
@@ -127,12 +147,7 @@ def course(family: Family) -> tuple[IngressChain, ...]:
         f"goto {lost.name}",
         to=(reset, lost),
     )
-    ending = chain(
-        "ending",
-        f"meta mark set {key} map {flows} goto {ended.name}",
-        f"meta mark set {reply} notrack",
-        to=(ended,),
-    )
+    ending = chain("ending", f"meta mark set {key} map {flows} goto {ended.name}", to=(ended,))
     arrive = chain(
         "arrive",
         f"tcp flags & (fin | rst) != 0 goto {ending.name}",
@@ -142,7 +157,13 @@ def course(family: Family) -> tuple[IngressChain, ...]:
         f"goto {start.name}",
         to=(ending, known, start),
     )
-    return arrive, ending, ended, reset, known, lost, start, pick, port
+    enter = chain(
+        "enter",
+        f"{address} daddr @in_virtual{family} goto {arrive.name}",
+        f"{address} saddr @answering{family} meta mark set {reply} notrack",
+        to=(arrive,),
+    )
+    return enter, arrive, ending, ended, reset, known, lost, start, pick, port
 
 
 @lru_cache(maxsize=2)
@@ -204,4 +225,8 @@ def _gates(
 ) -> list[IngressChain]:
     kind = name + "".join(way.name[-1] for way in ways)
     said = f'type filter hook {hook} device "{{}}" priority -100; policy accept'
-    return [IngressChain(f"{kind}_{index}", rules, said.format(link), leads_to=ways) for index, link in links]
+    # Of a link that is renamed the old chain goes and a new one comes: a chain's device cannot be changed.
+    return [
+        IngressChain(f"{kind}_{index}_{_UNFIT.sub('_', link)}", rules, said.format(link), leads_to=ways)
+        for index, link in links
+    ]

@@ -6,7 +6,7 @@ from agent.model.check import TcpCheck
 from agent.model.document import VERSION, Configuration, Link, System
 from agent.model.farm import Family, Farm
 from agent.model.faults import Fault, Invalid, pointer
-from agent.model.ingress_rules import taken
+from agent.model.ingress_rules import MAX_FORWARDED, taken
 from agent.model.limits import limits_of
 from agent.model.network_list import NetworkList
 from agent.model.network_rules import unreachable, unusable
@@ -18,6 +18,7 @@ from agent.model.types import PortRange, dscp_words, rate_words
 __all__ = [
     "MANAGEMENT_PORT",
     "MAX_BYTES",
+    "MAX_FORWARDED",
     "QUEUES",
     "TRAFFIC_QUEUES",
     "VERSION",

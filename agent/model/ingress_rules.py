@@ -10,12 +10,31 @@ from agent.model.farm import Farm
 from agent.model.faults import Fault, pointer
 from agent.model.types import Address
 
+MAX_FORWARDED = 131_072
+"""Backends of all farms at ingress, twice where a farm serves UDP and others: their sets in the kernel do not grow."""
+
 
 def faults(name: str, farm: Farm) -> Iterator[Fault]:
     """Every fault of the farm `name` that comes from its forwarding."""
     if farm.at_ingress:
         for rule in _RULES:
             yield from rule(name, farm)
+
+
+def size(config: Configuration) -> Iterator[Fault]:
+    """A fault if there are more backends at ingress than the kernel's sets hold."""
+    farms = [farm for farm in config.farms.values() if farm.enabled and farm.at_ingress]
+    total = sum((len(farm.backends) + len(farm.sorry_servers)) * len(_kinds(farm)) for farm in farms)
+    if total > MAX_FORWARDED:
+        yield Fault(
+            pointer("farms"),
+            f"have {total} backends with `stateless` or `direct`, those of UDP beside other protocols counted twice; "
+            f"the appliance takes {MAX_FORWARDED}: use `dnat` for some of them",
+        )
+
+
+def _kinds(farm: Farm) -> set[bool]:
+    return {protocol == "udp" for protocol in farm.protocols}
 
 
 def off_link(config: Configuration, on_link: Callable[[Address], bool], words: str) -> Iterator[Fault]:

@@ -43,6 +43,7 @@ def faults(config: Configuration) -> Iterator[Fault]:
     for rule in _RULES:
         yield from rule(config)
     yield from network_rules.faults(config)
+    yield from ingress_rules.size(config)
     yield from ingress_rules.answers(config)
     yield from pool_rules.faults(config)
     for name, farm in config.farms.items():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is asked of farms that are forwarded at ingress, past connection tracking, and how they keep flows together."""
 
+import json
 import random
 import socket
 import threading
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from kernel_net import Box, backend_address
+from kernel_net import Box, backend_address, until
 
 from agent.dataplane import netlink
 
@@ -75,6 +76,28 @@ def leave_a_failed_backend(box: Box, web: dict[str, Any]) -> None:
         # It is back; who has moved stays.
         box.apply({"web": web})
         assert said(sock) == backend_address(2)
+
+
+def outlive_a_lapse_of_the_links_address(box: Box, web: dict[str, Any]) -> None:
+    """Connections wait while the backends' link has no network, as when a lease ends; then they go on."""
+    box.apply({"web": web})
+    known = box.near
+    with box.connect() as first, box.connect() as second:
+        box.near = [each for each in known if each[0] != "back"]
+        box.apply({"web": web})
+        before = _stranded(box)
+        # Balanced anew it would be the other backend's: the next turn is the first one's.
+        second.say()
+        until(lambda: _stranded(box) > before)
+        box.near = known
+        box.apply({"web": web})
+        assert second.heard()
+        assert first.alive()
+
+
+def _stranded(box: Box) -> int:
+    listing = json.loads(box.nft("list counter netdev sluice stranded"))
+    return next(int(each["counter"]["packets"]) for each in listing["nftables"] if "counter" in each)
 
 
 def go_on_with_a_new_agent(box: Box, farms: dict[str, Any]) -> None:

@@ -34,7 +34,15 @@ class Connection:
 
     def alive(self) -> bool:
         """Whether a line comes back."""
+        self.say()
+        return self.heard()
+
+    def say(self) -> None:
+        """Send a line, which may take its time."""
         self._file.write(b"still there?\n")
+
+    def heard(self) -> bool:
+        """Whether a line that was sent comes back."""
         return self._file.readline() == b"still there?\n"
 
     def close(self) -> None:

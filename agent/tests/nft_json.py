@@ -61,6 +61,9 @@ def _sets(listing: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _key(value: Any, content: dict[str, Any], links: Mapping[str, int]) -> str:
     if content.get("name") == "arms":
         return " . ".join(str(links.get(part, part)) for part in value["concat"])
+    if str(content.get("name")).startswith("replies"):
+        link, *rest = value["concat"]
+        return f"{links.get(link, link)} . {_word({'concat': rest})}"
     if str(content.get("name")).startswith("near"):
         link, network = value["concat"]
         return f'"{link}" . {_word(network)}'

@@ -12,6 +12,7 @@ from kernel_flows import (
     conntracked,
     go_on_with_a_new_agent,
     leave_a_failed_backend,
+    outlive_a_lapse_of_the_links_address,
     said,
     stay_while_weights_change,
 )
@@ -196,7 +197,7 @@ def test_a_new_agent_goes_on_with_turns_counters_and_flows(two):
     [
         "delete table netdev sluice",
         "flush map netdev sluice exits",
-        "flush chain netdev sluice link4_{front}; delete chain netdev sluice link4_{front}",
+        "flush chain netdev sluice link4_{front}_front; delete chain netdev sluice link4_{front}_front",
     ],
 )
 def test_what_somebody_else_changed_is_mended(two, change):
@@ -238,7 +239,14 @@ def test_links_come_and_go(two):
     index = two.balancer.run(socket.if_nametoindex, "more")
     two.near = [*known, ("more", index, ip_network("10.40.0.0/24"))]
     two.apply({"web": web})
-    assert f"link4_{index}" in two.elements()["in_chains"]
+    assert f"link4_{index}_more" in two.elements()["in_chains"]
+    # Its chain cannot follow a link to another name: the old one goes, a new one comes.
+    two.balancer.run(_rename, "more", "other")
+    two.near = [*known, ("other", index, ip_network("10.40.0.0/24"))]
+    two.apply({"web": web})
+    two.adopt()
+    two.apply({"web": web})
+    assert two.elements() == expected(two.ruleset)
     two.balancer.run(_link, "del")
     two.near = known
     two.apply({"web": web})
@@ -247,7 +255,19 @@ def test_links_come_and_go(two):
 
 def _link(command):
     with IPRoute() as netlink:
-        netlink.link(command, ifname="more", **({"kind": "bridge"} if command == "add" else {}))
+        if command == "add":
+            netlink.link("add", ifname="more", kind="bridge")
+        else:
+            netlink.link("del", ifname="other")
+
+
+def _rename(old, new):
+    with IPRoute() as netlink:
+        netlink.link("set", index=netlink.link_lookup(ifname=old)[0], ifname=new)
+
+
+def test_connections_outlive_a_lapse_of_the_links_address(two):
+    outlive_a_lapse_of_the_links_address(two, direct(1, 2, protocols=["tcp"]))
 
 
 def test_the_appliance_itself_is_refused(two):

@@ -2,9 +2,17 @@
 """Farms with the forwarding `stateless`: addresses and ports are rewritten both ways, without connection tracking."""
 
 import socket
+import struct
 
 import pytest
-from kernel_flows import ask, conntracked, go_on_with_a_new_agent, leave_a_failed_backend, stay_while_weights_change
+from kernel_flows import (
+    ask,
+    conntracked,
+    go_on_with_a_new_agent,
+    leave_a_failed_backend,
+    outlive_a_lapse_of_the_links_address,
+    stay_while_weights_change,
+)
 from kernel_net import CLIENT, FRONT, VIRTUAL, Box, backend_address, expected, farm, names
 from kernel_peers import PLENTY, Connection
 from kernel_servers import need
@@ -98,6 +106,10 @@ def test_without_a_backend_clients_are_refused(two):
     assert two.refused()
 
 
+def test_connections_outlive_a_lapse_of_the_links_address(two):
+    outlive_a_lapse_of_the_links_address(two, stateless(1, 2, protocols=["tcp"]))
+
+
 def test_a_new_agent_goes_on(two):
     go_on_with_a_new_agent(two, {"web": stateless(1, 2, port=80)})
 
@@ -128,6 +140,26 @@ def test_only_answers_of_backends_are_forwarded(two):
             sock.settimeout(PLENTY)
             sock.connect((CLIENT[4], 7000))
         assert accepted() == FRONT[4], "the listener goes on, and has heard of nobody before"
+
+
+def test_nobody_speaks_as_a_backend_from_another_link(two):
+    """Answers are rewritten and forwarded where they come from the backend's own link only."""
+    two.apply({"web": stateless(1, protocols=["udp"])})
+    with two.backends.socket(kind=socket.SOCK_DGRAM) as victim:
+        victim.bind((backend_address(2), 514))
+        two.client.run(_spoof, backend_address(1), 80, (backend_address(2), 514))
+        assert two.ask_udp() == backend_address(1), "what was sent before it has come by, too"
+        victim.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            victim.recv(100)
+
+
+def _spoof(source, port, target):
+    """A datagram that claims to come from another."""
+    packet = struct.pack("!HHHH", port, target[1], 8, 0)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 28, 1, 0, 64, socket.IPPROTO_UDP, 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+        sock.sendto(head + socket.inet_aton(source) + socket.inet_aton(target[0]) + packet, target)
 
 
 def test_checks_and_farms_of_other_forwardings_go_on_beside_it(two):

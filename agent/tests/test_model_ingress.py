@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from agent.model import Invalid, taken, unreachable, validate
+from agent.model import MAX_FORWARDED, Invalid, taken, unreachable, validate
 
 FARM = {
     "addresses": ["192.0.2.10"],
@@ -77,6 +77,22 @@ def test_the_same_is_fine_elsewhere():
     assert not faults(
         forwarding="dnat", backends={"a": {"address": "198.51.100.1", "port": 8080}}, persistence="address"
     )
+
+
+def test_servers_at_ingress_are_bounded():
+    each = FARM | {"protocols": ["tcp", "udp"]}
+    backends = {f"b{number}": {"address": f"192.0.3.{number}"} for number in range(256)}
+    farms = {
+        f"farm{count}": each | {"addresses": [f"10.{count // 250}.{count % 250}.1"], "backends": backends}
+        for count in range(MAX_FORWARDED // 512)
+    }
+    validate({"farms": farms})
+    farms["more"] = FARM
+    with pytest.raises(Invalid, match=f"have {MAX_FORWARDED + 2} backends") as caught:
+        validate({"farms": farms})
+    assert [fault.pointer for fault in caught.value.faults] == ["/farms"]
+    farms["more"] = FARM | {"forwarding": "dnat"}
+    validate({"farms": farms})
 
 
 def test_servers_must_be_on_a_link():

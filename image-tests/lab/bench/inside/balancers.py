@@ -49,6 +49,7 @@ def virtual(network: Network) -> None:
 
 FORWARDING: dict[str, dict[str, Any]] = {
     "sluice dnat": {},
+    "sluice stateless": {"forwarding": "stateless"},
     "sluice direct": {"forwarding": "direct"},
 }
 """Sluice's ways of forwarding: what a farm's settings are."""
@@ -72,6 +73,9 @@ def mixed(services: int) -> dict[str, Any]:
     ways = list(FORWARDING.values())
     for number, farm in enumerate(described["farms"].values()):
         farm.update(ways[(number - middle(services)) % len(ways)])
+        if farm.get("forwarding") == "stateless":
+            # Whose answer a packet is must be told from its source alone.
+            farm["backends"] = {name: each | {"port": 20_000 + number} for name, each in farm["backends"].items()}
     return described
 
 
@@ -211,6 +215,7 @@ BALANCERS = (
     Balancer("routing", routing, routed=True),
     Balancer("conntrack", conntrack, routed=True),
     Balancer("sluice dnat", sluice(**FORWARDING["sluice dnat"])),
+    Balancer("sluice stateless", sluice(**FORWARDING["sluice stateless"])),
     Balancer("sluice direct", sluice(**FORWARDING["sluice direct"]), answered=False, connections=False),
     Balancer("ipvs nat", ipvs("-m")),
     Balancer("ipvs nat conntrack", ipvs("-m", tracked=True)),
