@@ -152,6 +152,26 @@ def test_open_connections_keep_their_source_while_the_pool_changes_and_goes(box,
     assert box.placed() == set()
 
 
+def test_it_is_asked_again_whether_an_address_is_still_needed(box, monkeypatch):
+    monkeypatch.setattr("agent.controller.host.LINGER", 0.01)
+    box.apply(web())
+
+    async def asked_again():
+        host, again = Host(None), asyncio.Event()
+        host.watch(again.set)
+        # Nothing changes here, of which the kernel would tell.
+        await host.configure(validate({"version": 1}))
+        try:
+            await asyncio.wait_for(again.wait(), PLENTY)
+        finally:
+            host.close()
+
+    with box.connect() as connection:
+        box.apply(web(pool=[]))
+        box.balancer.run(lambda: asyncio.run(asked_again()))
+        assert box.placed() == {connection.peer}
+
+
 def test_the_gui_does_not_answer_where_an_address_only_lingers():
     there = [ip_address(POOL[4][0])]
     ruleset = compile_ruleset(validate({"version": 1}), {}, placed=there)
