@@ -4,7 +4,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from agent.dataplane import buckets, consistent, forwarded, quality, screening
 from agent.dataplane.assignment import (
@@ -24,6 +24,7 @@ from agent.dataplane.ruleset import NOWHERE, Chain, Element, Elements, Part, Rea
 from agent.dataplane.sources import POOLS, SourcePool
 from agent.model import Configuration, Family, Farm, PortRange
 from agent.model.state import Role
+from agent.model.types import Address
 
 Network = IPv4Network | IPv6Network
 
@@ -39,12 +40,12 @@ Roles = Mapping[str, Mapping[str, Role]]
 def compile_ruleset(
     config: Configuration,
     weights: Mapping[str, Mapping[str, int]],
-    own_addresses: Collection[IPv4Address | IPv6Address] = (),
+    own_addresses: Collection[Address] = (),
     previous: Ruleset | Assignment | None = None,
     roles: Roles | None = None,
     *,
     near: Iterable[tuple[str, int | None, Network]] = (),
-    placed: Collection[IPv4Address | IPv6Address] = (),
+    placed: Collection[Address] = (),
 ) -> Ruleset:
     """What the kernel is to hold for `config`. Never fails for a valid document.
 
@@ -77,7 +78,8 @@ def compile_ruleset(
         made = (side, farm, wanted[side], known[side], numbers)
         result[side] = parts[side] if reuse else compile_side(*made, reach=reaches[side])
     links = tuple(sorted({(index, name) for name, index, _ in near if index is not None}))
-    common = _common({*config.held_addresses(), *placed}.difference(own_addresses), config.farms, near, assignment)
+    held = {*config.held_addresses(), *placed}.difference(own_addresses)
+    common = _common(held, own_addresses, config.farms, near, assignment)
     wholes = _wholes(farms, assignment, previous.wholes if isinstance(previous, Ruleset) else {})
     chains = chains_of(result, wholes, links)
     lists = screening.listed(chains, config.network_lists, previous.lists if isinstance(previous, Ruleset) else {})
@@ -88,10 +90,11 @@ def _reach(
     side: Side,
     farm: Farm,
     near: Collection[tuple[str, int | None, Network]],
-    own: Collection[IPv4Address | IPv6Address],
+    own: Collection[Address],
 ) -> Reach:
     if not farm.at_ingress:
-        return NOWHERE
+        asked = farm.addresses if screening.screened(farm) else ()
+        return Reach(own=frozenset(each for each in asked if each.version == side.family and each in own))
     networks = [(index, network) for _, index, network in near if index is not None]
     return forwarded.reach_of(farm, backend_keys(side, farm), networks, own)
 
@@ -258,7 +261,7 @@ def _services(side: Side, farm: Farm, mark: int, reach: Reach, *, ingress: bool)
     elements: dict[str, dict[str, Element]] = {}
     before, value = ("in_", str(mark | FARM)) if ingress else ("", str(mark))
     for address in farm.addresses:
-        if address.version != side.family or address in reach.own:
+        if address.version != side.family or (farm.at_ingress and address in reach.own):
             continue
         if "all" in farm.protocols:
             elements.setdefault(f"whole{side.family}", {})[str(address)] = (value, "")
@@ -301,7 +304,7 @@ def chains_of(
         if pool := SourcePool.of(part.farm, side.family):
             found |= {POOLS, pool}
         if screening.screened(part.farm):
-            found |= screening.chains_of(part.farm, side.family)
+            found |= screening.chains_of(part.farm, side.family, own=bool(part.reach.own))
     for family in families:
         found.update(course(family))
     found.update(answer(family) for family in rewritten)
@@ -310,7 +313,8 @@ def chains_of(
 
 
 def _common(
-    virtual: Collection[IPv4Address | IPv6Address],
+    virtual: Collection[Address],
+    own: Collection[Address],
     farms: Mapping[str, Farm],
     near: Iterable[tuple[str, int | None, Network]],
     assignment: Assignment,
@@ -330,7 +334,7 @@ def _common(
         "near6": {
             f'"{name}" . {_network(network)}': nothing for name, network in _apart(beside) if network.version == 6
         },
-        **screening.addresses_of(enabled),
+        **screening.addresses_of(enabled, own),
         **forwarded.addresses_of(enabled),
         "numbers": {"1": (str(assignment.next_farm), "next farm"), "2": (str(assignment.next_backend), "next backend")},
     }

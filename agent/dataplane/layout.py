@@ -286,6 +286,8 @@ SETS = {
     "origin_ports": Layout((NUMBER,), (PORT,)),
     "screened4": Layout((IPV4,)),
     "screened6": Layout((IPV6,)),
+    "screened_own4": Layout((IPV4,)),
+    "screened_own6": Layout((IPV6,)),
     "screen_services4": Layout((IPV4, PROTOCOL, PORT), (NUMBER,)),
     "screen_services6": Layout((IPV6, PROTOCOL, PORT), (NUMBER,)),
     "screen_ranges4": Layout((IPV4, PROTOCOL, PORT), (NUMBER,), ranges=True),

@@ -280,10 +280,11 @@ class ResetGate:
         "tcp flags & rst == 0 accept",
         "meta mark set ip daddr . meta l4proto . th dport map @services4 meta mark vmap @resetters",
         "meta mark set ip6 daddr . meta l4proto . th dport map @services6 meta mark vmap @resetters",
-        "meta mark set ip daddr . meta l4proto . th dport map @ranges4 meta mark vmap @resetters",
-        "meta mark set ip6 daddr . meta l4proto . th dport map @ranges6 meta mark vmap @resetters",
-        "meta mark set ip daddr map @whole4 meta mark vmap @resetters",
-        "meta mark set ip6 daddr map @whole6 meta mark vmap @resetters",
+        # At a link's own address a range may hold the ports of the appliance's connections, whose answers come there.
+        "ip daddr @virtual4 meta mark set ip daddr . meta l4proto . th dport map @ranges4 meta mark vmap @resetters",
+        "ip6 daddr @virtual6 meta mark set ip6 daddr . meta l4proto . th dport map @ranges6 meta mark vmap @resetters",
+        "ip daddr @virtual4 meta mark set ip daddr map @whole4 meta mark vmap @resetters",
+        "ip6 daddr @virtual6 meta mark set ip6 daddr map @whole6 meta mark vmap @resetters",
         "meta mark set 0",
     )
 

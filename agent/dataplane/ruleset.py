@@ -27,12 +27,13 @@ Chain = HashPicker | Persistence | PolicyChain | Stage | Marking | Sieve | Netwo
 
 @dataclass(frozen=True)
 class Reach:
-    """How the backends of a side that is forwarded at ingress are reached."""
+    """How a side lies among the links: the backends of one that is forwarded at ingress, and its addresses."""
 
     exits: Mapping[str, int] = field(default_factory=dict)
     """The index of the link that each is on, by name; one that is on none is missing."""
     own: frozenset[Address] = frozenset()
-    """Virtual addresses of the side that are a link's own: what comes for them is the appliance's."""
+    """Virtual addresses of the side that are a link's own: what comes for them is the appliance's, at ingress; and
+    answers to the appliance come there. Only of sides to which that makes a difference."""
 
 
 NOWHERE = Reach()

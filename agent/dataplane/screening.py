@@ -3,24 +3,30 @@
 
     chain screen       is the address one of a farm with lists? a packet to any other goes on after this one lookup
     chain screen4, 6   address . protocol . port -> the farm's mark, by maps like those of `dispatch`
+    chain screen_own   the same for addresses of links, after tracking: answers to the appliance are for no farm
     chain sieve_...    the client's address in the lists that the farm denies and allows; one for each choice of lists
     set net4_NAME      the networks of a list, ranges of addresses; net6_NAME its IPv6 ones
 
 Chains and sets of lists come with the first farm that wants them and go with the last.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Self
 
 from agent.dataplane.quality import Stage
 from agent.model import MANAGEMENT_PORT, Family, Farm, NetworkList
+from agent.model.types import Address
 
 Element = tuple[str, str]
 
 _NOTHING: Element = ("", "")
 _ADDRESS = {4: "ip", 6: "ip6"}
+_ERRORS = {
+    4: "icmp type { destination-unreachable, time-exceeded, parameter-problem }",
+    6: "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }",
+}
 FIELDS = {"denied": "deny", "unlisted": "allow"}
 """The field of a farm for which each set counts what is dropped."""
 SERVICES = ("services", "ranges", "whole")
@@ -28,20 +34,32 @@ SERVICES = ("services", "ranges", "whole")
 
 
 def _ways(family: Family) -> Stage:
-    daddr = f"{_ADDRESS[family]} daddr"
-    service = f"meta mark set {daddr} . meta l4proto . th dport map"
     return Stage(
         f"screen{family}",
         "",
         (
-            # The GUI's port on the appliance's own addresses is nobody else's; see `dispatch`.
-            f"tcp dport {MANAGEMENT_PORT} {daddr} != @virtual{family} accept",
-            f"{service} @screen_services{family} goto sift",
-            f"{service} @screen_ranges{family} goto sift",
-            f"meta mark set {daddr} map @screen_whole{family} goto sift",
+            *_served(family),
+            # Routers in no list tell that packets are too large, say; connection tracking knows whether it is true.
+            f"{_ERRORS[family]} accept",
+            f"meta mark set {_ADDRESS[family]} daddr map @screen_whole{family} goto sift",
         ),
         1,
     )
+
+
+def _own_ways(family: Family) -> Stage:
+    return Stage(
+        f"screen_own{family}",
+        "",
+        # The GUI's port on the appliance's own addresses is nobody else's; see `dispatch`.
+        (f"tcp dport {MANAGEMENT_PORT} accept", "ct direction reply accept", *_served(family)),
+        1,
+    )
+
+
+def _served(family: Family) -> tuple[str, ...]:
+    service = f"meta mark set {_ADDRESS[family]} daddr . meta l4proto . th dport map"
+    return tuple(f"{service} @screen_{kind}{family} goto sift" for kind in ("services", "ranges"))
 
 
 SIFT = Stage("sift", "", ("meta mark vmap @sieves",))
@@ -51,8 +69,17 @@ SCREEN = Stage(
     ("ip daddr @screened4 goto screen4", "ip6 daddr @screened6 goto screen6"),
     2,
 )
-STAGES = (SIFT, _ways(4), _ways(6), SCREEN)
+OWN_SCREEN = Stage(
+    "screen_own",
+    "type filter hook prerouting priority -190; policy accept",  # connection tracking is at -200
+    ("ip daddr @screened_own4 goto screen_own4", "ip6 daddr @screened_own6 goto screen_own6"),
+    2,
+)
+_ALWAYS = (SIFT, _ways(4), _ways(6), SCREEN)
 """What is there while any farm has lists."""
+_OWN = (_own_ways(4), _own_ways(6), OWN_SCREEN)
+"""And while one of them is at an address of a link."""
+STAGES = (*_ALWAYS, *_OWN)
 
 
 @dataclass(frozen=True)
@@ -139,18 +166,20 @@ def elements_of(
     return found
 
 
-def addresses_of(farms: Iterable[Farm]) -> Mapping[str, Mapping[str, Element]]:
-    """The virtual addresses at which a packet is asked for. `farms` are those that are enabled."""
+def addresses_of(farms: Iterable[Farm], own: Collection[Address]) -> Mapping[str, Mapping[str, Element]]:
+    """The virtual addresses at which a packet is asked for. `farms` are those that are enabled; `own`: of links."""
     addresses = {address for farm in farms if screened(farm) for address in farm.addresses}
     return {
-        f"screened{family}": {str(each): _NOTHING for each in sorted(addresses, key=int) if each.version == family}
+        f"{name}{family}": {str(each): _NOTHING for each in sorted(found, key=int) if each.version == family}
+        for name, found in (("screened", addresses.difference(own)), ("screened_own", addresses.intersection(own)))
         for family in (4, 6)
     }
 
 
-def chains_of(farm: Farm, family: Family) -> set["Stage | Sieve | NetworkSet"]:
-    """What a side of a farm with lists needs."""
-    return {*STAGES, Sieve.of(farm, family), *(NetworkSet(name, family) for name in (*farm.allow, *farm.deny))}
+def chains_of(farm: Farm, family: Family, *, own: bool) -> set["Stage | Sieve | NetworkSet"]:
+    """What a side of a farm with lists needs. `own`: it has an address of a link."""
+    lists = (NetworkSet(name, family) for name in (*farm.allow, *farm.deny))
+    return {*_ALWAYS, *(_OWN if own else ()), Sieve.of(farm, family), *lists}
 
 
 def listed(

@@ -62,6 +62,8 @@ _SETS = f"""\
 	map markings {{ typeof meta mark . ct direction : verdict; comment "farm -> DSCP"; }}
 	set screened4 {{ typeof ip daddr; comment "virtual addresses of farms with lists"; }}
 	set screened6 {{ typeof ip6 daddr; comment "virtual addresses of farms with lists"; }}
+	set screened_own4 {{ typeof ip daddr; comment "the same, that are a link's own"; }}
+	set screened_own6 {{ typeof ip6 daddr; comment "the same, that are a link's own"; }}
 	map screen_services4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; comment "farms with lists"; }}
 	map screen_services6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; comment "farms with lists"; }}
 	map screen_ranges4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; flags interval; comment "the same"; }}
@@ -187,7 +189,8 @@ ELEMENT_SETS = (
     "over_rate", "over_connections", "over_resets", "not_syn", "resetters",
     "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "pooled", "traffic",
     "arms", "near4", "near6", "graded", "ceilings", "classes", "markings",
-    "screened4", "screened6", "screen_services4", "screen_services6", "screen_ranges4", "screen_ranges6",
+    "screened4", "screened6", "screened_own4", "screened_own6",
+    "screen_services4", "screen_services6", "screen_ranges4", "screen_ranges6",
     "screen_whole4", "screen_whole6", "sieves", "denied", "unlisted",
     *INGRESS_SETS,
 )  # fmt: skip

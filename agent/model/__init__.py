@@ -6,10 +6,10 @@ from agent.model.check import TcpCheck
 from agent.model.document import VERSION, Configuration, Link, System
 from agent.model.farm import Family, Farm
 from agent.model.faults import Fault, Invalid, pointer
-from agent.model.ingress_rules import MAX_FORWARDED, taken
+from agent.model.ingress_rules import MAX_FORWARDED
 from agent.model.limits import limits_of
 from agent.model.network_list import NetworkList
-from agent.model.network_rules import unreachable, unusable
+from agent.model.network_rules import taken, unreachable, unusable
 from agent.model.rules import MANAGEMENT_PORT
 from agent.model.text import MAX_BYTES, Change, Codec, canonical, conform, difference, digest, load, parse, validate
 from agent.model.traffic import QUEUES, TRAFFIC_QUEUES, class_handle

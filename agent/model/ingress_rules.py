@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rules for farms whose packets are forwarded at ingress: what such a farm cannot do is refused by name."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import product
 
 from agent.model.backend import Backend, SorryServer
@@ -50,13 +50,12 @@ def off_link(config: Configuration, on_link: Callable[[Address], bool], words: s
                     )
 
 
-def taken(config: Configuration, own: Iterable[Address]) -> Iterator[Fault]:
+def taken(config: Configuration, own: Collection[Address]) -> Iterator[Fault]:
     """A fault for each virtual address that is a link's own: backends hold it, too, or answer from it."""
-    held = set(own)
     for name, farm in config.farms.items():
         if farm.enabled and farm.at_ingress:
             for index, address in enumerate(farm.addresses):
-                if address in held:
+                if address in own:
                     yield Fault(
                         pointer("farms", name, "addresses", index),
                         f"{address} is an address of a link, which with `{farm.forwarding}` cannot be balanced; use "

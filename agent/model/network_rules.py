@@ -17,12 +17,27 @@ def faults(config: Configuration) -> Iterator[Fault]:
     yield from _links(config)
     networks = [interface.network for link in config.links.values() for interface in link.addresses]
     yield from unusable(config, networks)
-    yield from ingress_rules.taken(config, (each.ip for link in config.links.values() for each in link.addresses))
+    yield from taken(config, (each.ip for link in config.links.values() for each in link.addresses))
     # With DHCP anywhere the networks are known at run time only; the controller asks `unreachable` then. What a lease
     # leads to beyond them (gateways, routes) can change with every lease: then no server is refused.
     if config.links and not any(link.dhcp for link in config.links.values()):
         yield from unreachable(config, networks)
         yield from _unreached(config, networks)
+
+
+def taken(config: Configuration, own: Iterable[Address]) -> Iterator[Fault]:
+    """A fault for what a farm cannot do at the addresses of links, `own`: answers to the appliance come there, too."""
+    held = set(own)
+    yield from ingress_rules.taken(config, held)
+    for name, farm in config.farms.items():
+        place = next((address for address in farm.addresses if address in held), None)
+        ports = next((ports for ports in farm.ports if not ports.single), None)
+        if farm.enabled and farm.limit_resets and place and ports:
+            yield Fault(
+                pointer("farms", name, "limit_resets"),
+                f"is not possible for the ports {ports} at {place}, an address of a link: resets that answer the "
+                "appliance's own connections come there; name single ports, or use another virtual address",
+            )
 
 
 def unreachable(config: Configuration, networks: Iterable[Network]) -> Iterator[Fault]:

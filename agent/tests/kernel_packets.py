@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""TCP segments with any flags, from an address and to a farm, past the sender's own TCP."""
+"""What no socket sends by itself: TCP segments with any flags, and what routers say of packets that are too large."""
 
 import select
 import socket
@@ -10,6 +10,7 @@ FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 _PLENTY = 10.0
 _HEADER = struct.Struct("!HHIIBBHHH")
 SEQUENCE = 1000
+_IP_MTU, _IPV6_MTU = 14, 24
 
 
 class Raw:
@@ -52,6 +53,39 @@ class Raw:
         segment = packet[(packet[0] & 15) * 4 :] if self._source.version == 4 else packet
         _, port, sequence, _, _, flags, *_ = _HEADER.unpack_from(segment)
         self._answers.setdefault(port, (flags & 0x3F, sequence))
+
+
+def tell_too_big(router: str, sender: tuple[str, int], receiver: tuple[str, int], mtu: int) -> None:
+    """Tell `sender`, as a router of this namespace, that its datagrams to `receiver` are larger than `mtu` bytes.
+
+    The addresses and ports are those that the router sees.
+    """
+    source, destination = ip_address(sender[0]), ip_address(receiver[0])
+    head = struct.pack("!HHHH", sender[1], receiver[1], 8, 0)
+    ends = source.packed + destination.packed
+    if source.version == 4:
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 28, 1, 0x4000, 64, socket.IPPROTO_UDP, 0)
+        message = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + header + ends + head
+        message = message[:2] + struct.pack("!H", _checksum(message)) + message[4:]
+        family, protocol = socket.AF_INET, socket.IPPROTO_ICMP
+    else:
+        # The kernel writes the checksum of ICMPv6.
+        message = struct.pack("!BBHI", 2, 0, 0, mtu) + struct.pack("!IHBB", 6 << 28, 8, socket.IPPROTO_UDP, 64)
+        message += ends + head
+        family, protocol = socket.AF_INET6, socket.IPPROTO_ICMPV6
+    with socket.socket(family, socket.SOCK_RAW, protocol) as sock:
+        sock.bind((router, 0))
+        sock.sendto(message, (sender[0], 0))
+
+
+def path_mtu(destination: str) -> int:
+    """The largest packet that this namespace sends to an address, as far as it has been told."""
+    family, level, option = (
+        (socket.AF_INET6, socket.IPPROTO_IPV6, _IPV6_MTU) if ":" in destination else (socket.AF_INET, 0, _IP_MTU)
+    )
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((destination, 9))
+        return sock.getsockopt(level, option)
 
 
 def _checksum(data: bytes) -> int:

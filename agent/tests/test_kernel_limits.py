@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from kernel_namespaces import add_addresses, add_route
-from kernel_net import CLIENT, VIRTUAL, Box, backend_address, expected, farm, until
+from kernel_net import BALANCER, CLIENT, FRONT, VIRTUAL, Box, backend_address, expected, farm, until
 from kernel_packets import ACK, FIN, RST, SYN, Raw
+from kernel_peers import PLENTY
 
 pytestmark = pytest.mark.kernel
 
@@ -295,6 +296,18 @@ def test_resets_beyond_the_rate_are_dropped_and_nobody_elses(box, family, raw):
     box.apply({"web": farm(1, 2, family=family)})
     assert "reset4" not in box.nft("list sets inet")
     assert "resets" not in box.nft("list chains inet")
+
+
+def test_resets_that_answer_the_appliance_are_no_farms(box, family):
+    own = [FRONT[family], BALANCER[family]]
+    wide = farm(1, family=family, ports=("1024-65535",), limit_resets=1) | {"addresses": own}
+    box.apply({"wide": wide}, own=own)
+    for _ in range(4):
+        with box.balancer.socket(socket.AF_INET if family == 4 else socket.AF_INET6) as check:
+            check.settimeout(PLENTY)
+            with pytest.raises(ConnectionRefusedError):
+                check.connect((backend_address(2, family), 81))
+    assert turned_away(box) == {"wide": {"resets": 0}}
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_namespaces import add_addresses, add_route
-from kernel_net import CLIENT, VIRTUAL, Box, expected, farm, until
+from kernel_net import BALANCER, CLIENT, FRONT, VIRTUAL, Box, backend_address, expected, farm, until
+from kernel_packets import path_mtu, tell_too_big
+from kernel_peers import PLENTY
 
 from agent.dataplane.script import delta
 from agent.model import NetworkList
@@ -57,13 +59,13 @@ def passes(box, family, source=None, port=80):
     return dropped(box) == before
 
 
-def unanswered(box, family, port=80):
+def unanswered(box, family, port=80, address=None):
     """Whether a TCP connection of the other client gets no answer."""
     with box.client.socket(socket.AF_INET if family == 4 else socket.AF_INET6) as sock:
         sock.settimeout(SHORT)
         sock.bind((OTHER[family], 0))
         try:
-            sock.connect((VIRTUAL[family], port))
+            sock.connect((address or VIRTUAL[family], port))
         except TimeoutError:
             return True
     return False
@@ -119,6 +121,53 @@ def test_an_open_connection_of_a_client_that_becomes_denied_is_dropped_and_goes_
         until(lambda: dropped(box)["deny"] > 1)
         box.apply({"web": web(family, deny=["bad"])}, lists=lists(bad=[]))
         assert connection._file.readline() == b"still there?\n"
+
+
+def test_at_an_address_of_a_link_clients_are_asked_for_and_answers_to_the_appliance_are_not(box, family):
+    box.serve(2, 2000, family)
+    own = [FRONT[family], BALANCER[family]]
+    named = lists(office=[NETWORK[family]], bad=[])
+    wide = farm(2, family=family, ports=("1024-65535",), allow=["office"]) | {"addresses": own}
+    farms = {"web": farm(1, family=family, forwarding="snat"), "wide": wide}
+    box.apply(farms, own=own, lists=named)
+    # A health check's connection, and one of another farm's client, come back to ports that the farm has.
+    with box.balancer.socket(socket.AF_INET if family == 4 else socket.AF_INET6) as check:
+        check.settimeout(PLENTY)
+        check.connect((backend_address(1, family), 80))
+        assert check.recv(100)
+    assert box.ask(family=family) == backend_address(1, family)
+    assert dropped(box, "wide") == {"allow": 0}
+    with box.connect(2000, family, FRONT[family], source=OTHER[family]) as connection:
+        assert connection.alive()
+        box.apply(farms | {"wide": wide | {"deny": ["bad"]}}, own=own, lists=named | lists(bad=[OTHER[family]]))
+        connection._file.write(b"still there?\n")
+        until(lambda: dropped(box, "wide").get("deny", 0) > 1)
+        box.apply(farms | {"wide": wide | {"allow": ["bad"]}}, own=own, lists=named)
+        assert dropped(box, "wide")["allow"] == 0
+        assert unanswered(box, family, 2000, FRONT[family])
+        assert dropped(box, "wide")["allow"] > 0
+        box.apply(farms, own=own, lists=named)
+        assert connection._file.readline() == b"still there?\n"
+    # All of it goes on with a new agent, and goes without a trace.
+    box.adopt()
+    box.apply(farms, own=own, lists=named)
+    assert box.elements() == expected(box.ruleset)
+    box.apply({"web": farms["web"]}, own=own)
+    assert box.elements() == expected(box.ruleset)
+    assert "screen" not in box.nft("list chains inet")
+
+
+def test_routers_in_no_list_may_say_that_packets_are_too_large(box, family):
+    whole = {"ports": ["all"], "protocols": ["all"]}
+    box.apply({"web": farm(1, family=family, allow=["us"]) | whole}, lists=lists(us=[CLIENT[family]]))
+    with box.datagram(family=family) as sock:
+        sock.send(b"?")
+        assert sock.recv(100)
+        router, mtu = OTHER[family], 1300
+        box.client.run(tell_too_big, router, (VIRTUAL[family], 80), sock.getsockname()[:2], mtu)
+        until(lambda: box.backends.run(path_mtu, CLIENT[family]) == mtu)
+    assert not passes(box, family, OTHER[family])
+    assert dropped(box) == {"allow": 1}
 
 
 def test_farms_share_lists_and_others_are_not_asked(box):

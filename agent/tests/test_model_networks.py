@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Links, their networks, and which addresses of farms fit them; and the bad input that an administrator may type."""
 
+from ipaddress import ip_address
+
 import pytest
 
-from agent.model import Invalid, unreachable, unusable, validate
+from agent.model import Invalid, taken, unreachable, unusable, validate
 
 FARM = {"addresses": ["192.0.2.10"], "ports": [80], "backends": {"a": {"address": "192.0.2.20"}}}
 SIX = {"addresses": ["2001:db8::10"], "ports": [80], "backends": {"a": {"address": "2001:db8::20"}}}
@@ -47,6 +49,19 @@ def test_a_gateway_is_another_host_in_a_network_of_its_link():
         "second IPv4"
         in faults({"links": {"eth0": link | {"gateways": ["192.0.2.2", "192.0.2.3"]}}})["/links/eth0/gateways/1"]
     )
+
+
+def test_resets_to_ranges_of_ports_at_a_links_own_address_cannot_be_limited():
+    wide = {"addresses": ["192.0.2.10", "192.0.2.1"], "ports": [80, "2000-2100"], "limit_resets": 5}
+    found = faults(document(**wide))
+    assert set(found) == {"/farms/web/limit_resets"}
+    assert "for the ports 2000-2100 at 192.0.2.1, an address of a link" in found["/farms/web/limit_resets"]
+    for fits in ({"ports": [80, 2000]}, {"addresses": ["192.0.2.10"]}, {"limit_resets": None}, {"enabled": False}):
+        validate(document(**wide | fits))
+    # By a lease, too.
+    config = validate(document(**wide, links={"eth0": {"dhcp": True}}))
+    assert [fault.pointer for fault in taken(config, [ip_address("192.0.2.1")])] == ["/farms/web/limit_resets"]
+    assert not list(taken(config, [ip_address("192.0.2.2")]))
 
 
 def test_a_virtual_address_lies_in_a_network_of_a_link():
