@@ -54,6 +54,7 @@ _RULES = """\
   ceilings, DSCP or class of traffic; their servers are in a network of a link, and no virtual address is a link's own.
 - With `stateless` there is one virtual address of each IP family, ports are single ones, no server has a `port` where
   there are several, and no other enabled farm that is not `direct` asks the same server at the same protocol and port.
+  All farms with `stateless` together have at most 400 000 combinations of server, protocol and port.
 - With `direct` a server's `port` is left out or the farm's only one, and each server stands once.
 - A `source_pool` is for farms with `snat`. Its addresses are of the farm's families, in a network of a link, and no
   server, gateway or virtual address of a farm with `stateless`, `direct` or network lists. All farms together have at
@@ -62,7 +63,10 @@ _RULES = """\
 - The other farms with persistence have at most 64 different settings of it (kind, timeout, prefixes).
 - All farms together have at most 32 different settings of limits for each IP family (bounds, prefix, action, strict,
   log); what has no effect makes no difference.
-- `limit_resets` and `strict_tcp` are for farms that serve TCP.
+- All farms together have at most 64 different settings of `source-hash` (port, prefixes, number of backends), 64
+  different choices of `allow` and `deny`, and 64 different times in `flow_timeout` and `flow_timeout_udp`.
+- `limit_resets` and `strict_tcp` are for farms that serve TCP. At a link's own address a farm with `limit_resets` has
+  single ports only.
 - `minimum_active` is 1 with the scheduler `priority`; there is no `slow_start` with `source-hash`.
 - A check's timeout is at most its interval. A check names its port where the farm does not serve TCP, or begins
   with a range and a backend has no port of its own.

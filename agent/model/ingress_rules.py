@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rules for farms whose packets are forwarded at ingress: what such a farm cannot do is refused by name."""
 
-from collections.abc import Callable, Collection, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import product
 
 from agent.model.backend import Backend, SorryServer
@@ -13,6 +14,9 @@ from agent.model.types import Address
 MAX_FORWARDED = 131_072
 """Backends of all farms at ingress, twice where a farm serves UDP and others: their sets in the kernel do not grow."""
 
+MAX_ANSWERS = 400_000
+"""Combinations of server, protocol and port of all `stateless` farms: each is an element, and takes 160 bytes here."""
+
 
 def faults(name: str, farm: Farm) -> Iterator[Fault]:
     """Every fault of the farm `name` that comes from its forwarding."""
@@ -22,7 +26,7 @@ def faults(name: str, farm: Farm) -> Iterator[Fault]:
 
 
 def size(config: Configuration) -> Iterator[Fault]:
-    """A fault if there are more backends at ingress than the kernel's sets hold."""
+    """A fault if there are more backends at ingress than the kernel's sets hold, or more answers than memory."""
     farms = [farm for farm in config.farms.values() if farm.enabled and farm.at_ingress]
     total = sum((len(farm.backends) + len(farm.sorry_servers)) * len(_kinds(farm)) for farm in farms)
     if total > MAX_FORWARDED:
@@ -31,10 +35,21 @@ def size(config: Configuration) -> Iterator[Fault]:
             f"have {total} backends with `stateless` or `direct`, those of UDP beside other protocols counted twice; "
             f"the appliance takes {MAX_FORWARDED}: use `dnat` for some of them",
         )
+    total = sum(_answering(farm) for farm in farms if farm.forwarding == "stateless")
+    if total > MAX_ANSWERS:
+        yield Fault(
+            pointer("farms"),
+            f"have {total} combinations of server, protocol and port with `stateless`; the appliance takes "
+            f"{MAX_ANSWERS}: use fewer ports, or another forwarding for some of them",
+        )
 
 
 def _kinds(farm: Farm) -> set[bool]:
     return {protocol == "udp" for protocol in farm.protocols}
+
+
+def _answering(farm: Farm) -> int:
+    return len(farm.protocols) * len(farm.ports) * (len(farm.backends) + len(farm.sorry_servers))
 
 
 def off_link(config: Configuration, on_link: Callable[[Address], bool], words: str) -> Iterator[Fault]:
@@ -168,32 +183,38 @@ def _rewritten(name: str, farm: Farm) -> Iterator[Fault]:
 def answers(config: Configuration) -> Iterator[Fault]:
     """A fault for each server of a `stateless` farm whose answers may be those of another farm's server, too."""
     enabled = {name: farm for name, farm in config.farms.items() if farm.enabled}
-    known: dict[tuple[Address, str, int], str] = {}
-    for name, farm in enabled.items():
-        if farm.forwarding == "stateless":
-            for where, server in _servers(name, farm):
-                found = {known.setdefault(key, name) for key in _asked(farm, server)} - {name}
-                if found:
-                    yield _ambiguous(where, server, min(found))
-    addresses = {address for address, _, _ in known}
-    others = {name: farm for name, farm in enabled.items() if addresses and not farm.at_ingress}
-    for name, farm in others.items():
+    stateless = {name: farm for name, farm in enabled.items() if farm.forwarding == "stateless"}
+    known: dict[tuple[Address, str], dict[int, str]] = {}
+    for name, farm in stateless.items():
         for where, server in _servers(name, farm):
-            if server.address in addresses:
-                told = next((other for key, other in known.items() if _asks(farm, server, *key)), None)
-                if told:
-                    yield _ambiguous(where, server, told)
+            asked = [known.setdefault((server.address, protocol), {}) for protocol in farm.protocols]
+            ports = [server.port or each.first for each in farm.ports]
+            found = {held.setdefault(port, name) for held, port in product(asked, ports)} - {name}
+            if found:
+                yield _ambiguous(where, server, min(found))
+    ordered = {key: sorted(held) for key, held in known.items()}
+    others = {name: farm for name, farm in enabled.items() if known and not farm.at_ingress}
+    for name, farm in others.items():
+        protocols = ("tcp", "udp", "sctp") if "all" in farm.protocols else farm.protocols
+        for where, server in _servers(name, farm):
+            for key in ((server.address, protocol) for protocol in protocols):
+                port = _first_asked(farm, server, known[key], ordered[key]) if key in known else None
+                if port is not None:
+                    yield _ambiguous(where, server, known[key][port])
+                    break
 
 
-def _asked(farm: Farm, server: Backend | SorryServer) -> Iterator[tuple[Address, str, int]]:
-    for protocol, ports in product(farm.protocols, farm.ports):
-        yield server.address, protocol, server.port or ports.first
-
-
-def _asks(farm: Farm, server: Backend | SorryServer, address: Address, protocol: str, port: int) -> bool:
-    if server.address != address or not {protocol, "all"} & {*farm.protocols}:
-        return False
-    return server.port == port if server.port is not None else any(port in ports for ports in farm.ports)
+def _first_asked(
+    farm: Farm, server: Backend | SorryServer, held: Collection[int], ordered: Sequence[int]
+) -> int | None:
+    """One of the ports of `held`, which are the same as `ordered`, at which `farm` asks `server`."""
+    if server.port is not None:
+        return server.port if server.port in held else None
+    for ports in farm.ports:
+        place = bisect_left(ordered, ports.first)
+        if place < len(ordered) and ordered[place] in ports:
+            return ordered[place]
+    return None
 
 
 def _ambiguous(where: str, server: Backend | SorryServer, other: str) -> Fault:

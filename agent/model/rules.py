@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rules that need the whole document: each is a function from it to the faults it finds."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from agent.model import farm_rules, ingress_rules, network_rules, pool_rules
 from agent.model.document import Configuration
@@ -26,7 +26,7 @@ _LISTED = 10
 """So many names are listed in a fault."""
 
 MAX_WAYS = 64
-"""Different settings of persistence in a document: each is a chain in the kernel."""
+"""Different settings of one kind in a document, such as of persistence: each is a chain in the kernel."""
 
 MAX_LIMITS = 32
 """Different settings of limits of an IP family: each is up to two chains and three sets of sources in the kernel."""
@@ -101,6 +101,35 @@ def _persistence(config: Configuration) -> Iterator[Fault]:
             f"are to remember {total} clients by the persistence_size of each; the appliance takes {MAX_CLIENTS}: use "
             "less for some of them",
         )
+
+
+def _ways(config: Configuration) -> Iterator[Fault]:
+    farms = config.farms.values()
+    found: Mapping[str, Collection[object]] = {
+        "flow_timeout and flow_timeout_udp": {seconds for farm in farms for seconds in _lives(farm)},
+        "source-hash (port, prefixes, number of backends)": {
+            (family, farm.hash_prefix4 if family == 4 else farm.hash_prefix6, farm.hash_port, farm.hash_buckets(family))
+            for farm in farms
+            if farm.scheduler == "source-hash"
+            for family in farm.families
+        },
+        "allow and deny": {(frozenset(farm.allow), frozenset(farm.deny)) for farm in farms if farm.allow or farm.deny},
+    }
+    for words, ways in found.items():
+        if len(ways) > MAX_WAYS:
+            yield Fault(
+                pointer("farms"),
+                f"have {len(ways)} different settings of {words}; the appliance takes {MAX_WAYS}: let some farms have "
+                "the same",
+            )
+
+
+def _lives(farm: Farm) -> Iterator[int]:
+    """The timeouts that a farm at ingress has for its flows."""
+    if farm.at_ingress and "udp" in farm.protocols:
+        yield farm.flow_timeout_udp
+    if farm.at_ingress and {"tcp", "sctp"} & {*farm.protocols}:
+        yield farm.flow_timeout
 
 
 def _limits(config: Configuration) -> Iterator[Fault]:
@@ -218,6 +247,7 @@ _RULES = (
     _size,
     _hashing,
     _persistence,
+    _ways,
     _limits,
     _lists,
     _overlaps,

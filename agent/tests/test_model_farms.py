@@ -77,6 +77,38 @@ def test_there_are_so_many_ways_to_remember():
     assert validate({"farms": farms})
 
 
+HASHED = {"scheduler": "source-hash"}
+AHEAD = {"forwarding": "direct", "checks": []}
+
+
+@pytest.mark.parametrize(
+    ("different", "words"),
+    [
+        (lambda number: AHEAD | {"flow_timeout": 100 + number}, "of flow_timeout and"),
+        (lambda number: AHEAD | {"flow_timeout_udp": 100 + number, "protocols": ["udp"]}, "and flow_timeout_udp"),
+        (lambda number: HASHED | {"hash_prefix4": 1 + number % 32, "hash_port": number > 31}, "of source-hash"),
+        (lambda number: {"deny": [f"l{number % 8}"], "allow": [f"m{number // 8}"]}, "of allow and deny"),
+    ],
+    ids=["timeouts", "timeouts of UDP", "hashes", "lists"],
+)
+def test_there_are_so_many_different_chains(different, words):
+    def config(count, more):
+        lists = {f"{letter}{number}": {} for letter in "lm" for number in range(9)}
+        farms = [FARM | {"addresses": [f"192.0.2.{number + 1}"]} | different(number) for number in range(count)]
+        return {"network_lists": lists, "farms": {f"f{number}": farm for number, farm in enumerate([*farms, more])}}
+
+    again = FARM | {"addresses": ["192.0.2.200"]} | different(0)
+    assert validate(config(MAX_WAYS, again))
+    backends = {f"b{number}": {"address": f"192.0.2.{100 + number}"} for number in range(8)}
+    another = again | {"flow_timeout": 999, "flow_timeout_udp": 999, "allow": [], "backends": backends}
+    ((place, told),) = faults(config(MAX_WAYS, another))
+    assert place == "/farms"
+    assert f"have {MAX_WAYS + 1} different settings of" in told
+    assert words in told
+    # What a farm does not use makes no difference.
+    assert validate(config(MAX_WAYS, FARM | {"addresses": ["192.0.2.200"], "flow_timeout": 999, "hash_port": True}))
+
+
 def test_limits_are_whole_numbers_within_bounds_and_there_are_so_many_settings():
     limits = {"limit_rate": 100_000, "limit_burst": 1, "limit_connections": 65_535, "limit_action": "reject"}
     assert validate(document(web=limits))

@@ -4,8 +4,11 @@
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.model import MAX_FORWARDED, Invalid, taken, unreachable, validate
+from agent.model import MAX_FORWARDED, Configuration, Invalid, conform, taken, unreachable, validate
+from agent.model.ingress_rules import MAX_ANSWERS, answers
 
 FARM = {
     "addresses": ["192.0.2.10"],
@@ -155,6 +158,60 @@ def test_a_stateless_farm_may_have_other_ports_and_several():
 def test_what_leaves_open_where_answers_come_from_is_refused_by_name(settings, place, words):
     found = stateless(**settings)
     assert words in found[f"/farms/web{place}"]
+
+
+@given(st.data())
+def test_servers_that_are_asked_alike_are_found_as_by_comparing_each_with_each(data):
+    few = st.integers(1, 4)
+    places = st.builds(lambda host, port: (f"198.51.100.{host}", port), few, st.none() | few)
+    farms = {}
+    for number in range(data.draw(st.integers(1, 4))):
+        forwarding = data.draw(st.sampled_from(["stateless", "dnat", "direct"]))
+        servers = data.draw(st.lists(places, min_size=1, max_size=3, unique=True))
+        ports = data.draw(st.lists(few, min_size=1, max_size=2, unique=True))
+        if forwarding == "dnat":
+            ports = data.draw(st.sampled_from([ports, ["2-3"], ["all"]]))
+        farms[f"f{number}"] = {
+            "addresses": [f"192.0.2.{number + 1}"],
+            "ports": ports,
+            "protocols": data.draw(st.sampled_from([["tcp"], ["udp"], ["tcp", "udp"]])),
+            "forwarding": forwarding,
+            "backends": {f"b{place}": {"address": each, "port": port} for place, (each, port) in enumerate(servers)},
+        }
+    config = conform(Configuration, {"farms": farms})
+    told = {fault.pointer for fault in answers(config)}
+
+    def asked(farm, server):
+        ports = [server.port] if server.port else [port for port in range(1, 5) if any(port in e for e in farm.ports)]
+        return {(server.address, protocol, port) for protocol in farm.protocols for port in ports}
+
+    sides = [(name, farm, key, asked(farm, server)) for name, farm in config.farms.items()
+             for key, server in farm.backends.items() if farm.forwarding != "direct"]  # fmt: skip
+    expected = {
+        f"/farms/{name}/backends/{key}/address"
+        for place, (name, farm, key, one) in enumerate(sides)
+        for before, (other, earlier, _key, another) in enumerate(sides)
+        if name != other and one & another and earlier.forwarding == "stateless"
+        if farm.forwarding == "dnat" or before < place
+    }
+    assert told == expected
+
+
+def test_stateless_servers_are_asked_at_so_many_ports():
+    farms = {
+        f"f{number}": FARM
+        | {"forwarding": "stateless", "addresses": [f"198.51.100.{number + 1}"], "ports": [*range(1, 65)]}
+        | {"protocols": ["tcp", "udp"], "checks": [], "backends": {
+            f"b{place}": {"address": f"192.0.{number}.{place + 1}"} for place in range(125)}}
+        for number in range(MAX_ANSWERS // 16_000)
+    }  # fmt: skip
+    assert validate({"farms": farms})
+    farms["f0"]["backends"]["more"] = {"address": "192.0.2.200"}
+    with pytest.raises(Invalid) as caught:
+        validate({"farms": farms})
+    (fault,) = caught.value.faults
+    assert fault.pointer == "/farms"
+    assert "have 400128 combinations of server, protocol and port with `stateless`" in fault.message
 
 
 @pytest.mark.parametrize("forwarding", ["stateless", "dnat", "snat"])
