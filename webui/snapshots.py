@@ -10,6 +10,7 @@ from threading import Lock
 from flask import Blueprint, Response, abort, current_app, render_template, request, url_for
 
 from agent.client import Problem
+from agent.client.readable import indented
 from agent.model import canonical
 from agent.model.answers import SnapshotInfo
 from webui.changes import lines, summary
@@ -107,7 +108,7 @@ def show(number: str) -> str:
 def document(number: str) -> Response:
     """The document as a file."""
     snapshot = agent().snapshot(_number(number))
-    response = Response(snapshot.document.model_dump_json(indent=2) + "\n", mimetype="application/json")
+    response = Response(indented(snapshot.document.model_dump(mode="json")) + "\n", mimetype="application/json")
     response.headers["Content-Disposition"] = f'attachment; filename="sluice-{snapshot.number}.json"'
     return response
 

@@ -12,6 +12,7 @@ from typing import Any
 from agent.cli.commands import COMMANDS, CannotRead, Command, Hidden
 from agent.cli.text import plain
 from agent.client.connection import AgentDown, Connection, Problem
+from agent.client.readable import indented
 
 DONE, REFUSED, DOWN = 0, 1, 3
 """Exit statuses: done, refused (faults, not found, no right), no agent; argparse has 2 for wrong arguments."""
@@ -43,7 +44,7 @@ def ask(command: Command, arguments: argparse.Namespace, agent: Connection) -> i
     except CannotRead as error:
         return failed(arguments, str(error), REFUSED)
     if arguments.json:
-        print(json.dumps(content, indent=2))
+        print(indented(content))
     else:
         for line in command.show(arguments, content):
             print(line)

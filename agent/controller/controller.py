@@ -19,7 +19,7 @@ from agent.controller.plan import Plan, kernel_fault, plan_after, plan_for
 from agent.controller.tracing import Tracing
 from agent.dataplane import Assignment, Clients, Kernel, KernelRefused, Ruleset, script
 from agent.health import Checker, Target, Verdict, askers, targets
-from agent.model import Codec, Configuration, Invalid
+from agent.model import MAX_BYTES, Codec, Configuration, Fault, Invalid
 from agent.model.answers import ClientList, Preview
 from agent.model.state import StateNow, SystemNow, Trouble
 from agent.model.trace import Trace, TraceRequest
@@ -174,6 +174,12 @@ class Controller:
             document = await self._run(self.codec.canonical, config)
             if current is not None and document == current.document:
                 return current
+            if len(document) > MAX_BYTES:
+                # What the API gives it must take.
+                words = (
+                    f"takes {len(document)} bytes with every field; the appliance takes {MAX_BYTES}: use fewer farms"
+                )
+                raise Invalid([Fault("", words)])
             plan = await self._run(self._verify, config)
             snapshot = await self._run(
                 lambda: self.store.prepare(config, author=author, comment=comment, parent=parent, document=document)

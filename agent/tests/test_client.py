@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.client import AgentDown, Client, Problem
+from agent.client.readable import READABLE, indented
 
 
 @contextmanager
@@ -119,3 +120,9 @@ def test_what_is_sent(tmp_path: Path):
     first, *headers = seen[0].split("\r\n")
     assert first == "DELETE /api/v1/farms/a%2Fb%3Fc?comment=x%26y%3Dz+%C3%A9 HTTP/1.1"
     assert {"Authorization: Bearer t0ken", "X-Real-IP: 2001:db8::9", 'If-Match: "7"'} <= set(headers)
+
+
+def test_text_that_nobody_can_read_has_no_white_space() -> None:
+    assert indented({"a": [1], "b": "\u202e"}) == '{\n  "a": [\n    1\n  ],\n  "b": "\\u202e"\n}'
+    large = {"a": ["x" * READABLE, 1]}
+    assert indented(large) == '{"a":["' + large["a"][0] + '",1]}'

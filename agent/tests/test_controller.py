@@ -14,7 +14,7 @@ import pytest
 from agent.controller import ApplyFailed
 from agent.dataplane import KernelRefused, Ruleset
 from agent.dataplane.assignment import Side
-from agent.model import Configuration, validate
+from agent.model import Configuration, Invalid, canonical, validate
 from agent.snapshots import NotFound
 from agent.tests.controller_world import World, document, own_address, running, serves
 
@@ -44,6 +44,20 @@ async def test_a_commit_is_in_the_kernel_and_in_force(world: World) -> None:
 async def test_the_same_document_makes_no_new_snapshot(world: World) -> None:
     first = await world.controller.commit(document(), author="admin")
     assert await world.controller.commit(document(), author="admin") == first
+
+
+async def test_what_would_be_too_large_to_be_put_again_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = document()
+    size = len(canonical(config))
+    monkeypatch.setattr("agent.controller.controller.MAX_BYTES", size - 1)
+    with pytest.raises(Invalid, match=f"takes {size} bytes with every field; the appliance takes {size - 1}"):
+        await world.controller.commit(config, author="admin")
+    assert serves(world) == set()
+    monkeypatch.setattr("agent.controller.controller.MAX_BYTES", size)
+    await world.controller.commit(config, author="admin")
+    assert serves(world) == {"web"}
 
 
 async def test_a_rollback_is_a_new_snapshot_with_the_old_document(world: World) -> None:

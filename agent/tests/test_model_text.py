@@ -2,12 +2,14 @@
 """Text that is no document, and input that means harm."""
 
 import json
+import re
 import resource
+from pathlib import Path
 
 import pytest
 from documents import faults
 
-from agent.model import MAX_BYTES, Configuration, Invalid, parse
+from agent.model import MAX_BYTES, Configuration, Invalid, canonical, parse, validate
 from agent.model.text import MAX_FAULTS, TOO_MANY
 
 
@@ -38,6 +40,23 @@ def test_text_that_is_no_document(text, words):
     (fault,) = caught.value.faults
     assert fault.pointer == ""
     assert words in fault.message
+
+
+def test_ten_thousand_farms_of_ten_backends_fit_with_every_field_and_the_web_server_passes_them_on():
+    backends = {
+        f"backend-{number:02d}": {"address": f"172.16.100.{number + 100}", "port": 8443} for number in range(10)
+    }
+    farm = {"addresses": ["192.0.2.100"], "ports": [443], "checks": [{}], "backends": backends}
+    one, two = (
+        len(
+            canonical(validate({"farms": {f"farm-{number:05d}": farm | {"enabled": False} for number in range(count)}}))
+        )
+        for count in (1, 2)
+    )
+    assert one + 9_999 * (two - one) < MAX_BYTES
+    served = (Path(__file__).parents[2] / "mkosi.extra/usr/lib/sluice/nginx.conf").read_text()
+    (passed,) = re.findall(r"location /api/ \{[^}]*client_max_body_size (\d+)m;", served)
+    assert int(passed) << 20 == MAX_BYTES
 
 
 def test_text_may_begin_with_a_byte_order_mark():
