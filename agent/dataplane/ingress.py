@@ -64,10 +64,10 @@ _SETS = f"""\
 	set waiting {{ typeof meta mark; comment "backends that would get packets, had a link their network"; }}
 	map lives {{ typeof meta mark : verdict; comment "backend -> how long its flows are known"; }}
 	set begun {{ typeof meta mark; counter; comment "new flows of each backend"; }}
-	map targets4 {{ typeof meta mark : ip daddr; comment "backend that gets rewritten packets -> address"; }}
-	map targets6 {{ typeof meta mark : ip6 daddr; comment "backend that gets rewritten packets -> address"; }}
-	map target_ports {{ typeof meta mark : th dport; comment "the same, to a port of its own"; }}
-	map ways {{ typeof meta mark : meta oif; comment "the same -> link"; }}
+	map targets4 {{ typeof meta mark : ip daddr; {_HOT} comment "backend, packets rewritten -> address"; }}
+	map targets6 {{ typeof meta mark : ip6 daddr; {_HOT} comment "backend, packets rewritten -> address"; }}
+	map target_ports {{ typeof meta mark : th dport; {_HOT} comment "the same, to a port of its own"; }}
+	map ways {{ typeof meta mark : meta oif; {_HOT} comment "the same -> link"; }}
 	map replies4 {{ typeof meta iif . ip saddr . meta l4proto . th sport : meta mark; comment "answers of backends"; }}
 	map replies6 {{ typeof meta iif . ip6 saddr . meta l4proto . th sport : meta mark; comment "answers of backends"; }}
 	map origins4 {{ typeof meta mark : ip saddr; counter; comment "answers of a backend -> virtual address"; }}

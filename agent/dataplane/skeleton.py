@@ -13,21 +13,24 @@ from agent.dataplane.quality import GRADE, QUALITY
 from agent.dataplane.screening import STAGES
 from agent.dataplane.sources import POOLS
 from agent.dataplane.tables import ANSWER_MARK, INGRESS, INGRESS_SETS, TABLE
-from agent.model import MANAGEMENT_PORT
+from agent.model import MANAGEMENT_PORT, MAX_SERVICES
 
 STICKY_SIZE = 1 << 20
 """Clients that are remembered, by kind of key: a new one beyond is balanced, and not remembered."""
 
 _STICKY = f"size {STICKY_SIZE}; flags dynamic,timeout;"
 
+_HOT = f"size {MAX_SERVICES};"
+"""Of what is looked up for every connection: a set that need not grow costs less. It takes 2 MB from the start."""
+
 _SETS = f"""\
-	map services4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
-	map services6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; comment "virtual address -> farm"; }}
+	map services4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; {_HOT} comment "service -> farm"; }}
+	map services6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; {_HOT} comment "service -> farm"; }}
 	map ranges4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; flags interval; comment "ranges of ports"; }}
 	map ranges6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; flags interval; comment "ranges of ports"; }}
 	map whole4 {{ typeof ip daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
 	map whole6 {{ typeof ip6 daddr : meta mark; comment "virtual address of all protocols -> farm"; }}
-	map pickers {{ typeof meta mark : verdict; comment "farm -> how its buckets are chosen"; }}
+	map pickers {{ typeof meta mark : verdict; {_HOT} comment "farm -> how its buckets are chosen"; }}
 	map admitted {{ typeof meta mark : verdict; comment "farm with limits -> what follows them"; }}
 	map choosers {{ typeof meta mark : verdict; comment "farm with persistence -> how its buckets are chosen"; }}
 	map buckets {{ typeof meta mark . numgen inc mod {COARSE_SIZES[-1]} : ct mark; comment "farm, bucket -> backend"; }}
@@ -53,7 +56,7 @@ _SETS = f"""\
 	set traffic {{ typeof ct mark . ct direction; counter; comment "packets and bytes of each backend"; }}
 	set virtual4 {{ typeof ip daddr; comment "virtual addresses that are no link's own"; }}
 	set virtual6 {{ typeof ip6 daddr; comment "virtual addresses that are no link's own"; }}
-	set arms {{ typeof meta iif . meta oif; comment "in and out by the same link"; }}
+	set arms {{ typeof meta iif . meta oif; size 65536; comment "in and out by the same link"; }}
 	set near4 {{ typeof meta oifname . ip saddr; flags interval; comment "link . a network on it"; }}
 	set near6 {{ typeof meta oifname . ip6 saddr; flags interval; comment "link . a network on it"; }}
 	map graded {{ typeof ct mark : meta mark; comment "backend -> farm, of farms whose every packet is looked at"; }}

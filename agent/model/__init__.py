@@ -10,7 +10,7 @@ from agent.model.ingress_rules import MAX_FORWARDED
 from agent.model.limits import limits_of
 from agent.model.network_list import NetworkList
 from agent.model.network_rules import taken, unreachable, unusable
-from agent.model.rules import MANAGEMENT_PORT
+from agent.model.rules import MANAGEMENT_PORT, MAX_SERVICES
 from agent.model.text import MAX_BYTES, Change, Codec, canonical, conform, difference, digest, load, parse, validate
 from agent.model.traffic import QUEUES, TRAFFIC_QUEUES, class_handle
 from agent.model.types import PortRange, dscp_words, rate_words
@@ -19,6 +19,7 @@ __all__ = [
     "MANAGEMENT_PORT",
     "MAX_BYTES",
     "MAX_FORWARDED",
+    "MAX_SERVICES",
     "QUEUES",
     "TRAFFIC_QUEUES",
     "VERSION",
