@@ -80,6 +80,7 @@ class FarmForm(ReasonForm):
     source_pool = described(Words, "Farm", "source_pool")
     flow_timeout = described(Number, "Farm", "flow_timeout")
     flow_timeout_udp = described(Number, "Farm", "flow_timeout_udp")
+    offload = described(Flag, "Farm", "offload")
     scheduler = described(Choice, "Farm", "scheduler")
     hash_port = described(Flag, "Farm", "hash_port")
     hash_prefix4 = described(Number, "Farm", "hash_prefix4")

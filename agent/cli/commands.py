@@ -131,6 +131,8 @@ def _backends(farm: Any) -> Iterator[str]:
         yield "  no backends"
     if farm["dropped"]:
         yield "  dropped packets: " + ", ".join(f"{name} {count(number)}" for name, number in farm["dropped"].items())
+    if farm["offload"] == "none" and farm["status"] != "disabled":
+        yield plain(f"  not offloaded: {'; '.join(farm['offload_reasons'])}")
     for sorry in farm["sorry_servers"]:
         if sorry["answers"] or sorry["traffic"]["active"]:
             where = sorry["address"] if sorry["port"] is None else _endpoint(sorry["address"], sorry["port"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.cli.asking import DONE, REFUSED, fault_lines
 from agent.cli.commands import read_file
-from agent.dataplane import Ruleset, compile_ruleset, script
+from agent.dataplane import Offered, Ruleset, compile_ruleset, script
 from agent.model import Configuration, Invalid, digest, parse
 from agent.scheduling import roles, weights
 
@@ -37,7 +37,9 @@ def ruleset_of(config: Configuration) -> Ruleset:
     effective = {name: weights(config.farms[name], found) for name, found in known.items()}
     own = [interface.ip for link in config.links.values() for interface in link.addresses]
     near = [(name, None, interface.network) for name, link in config.links.items() for interface in link.addresses]
-    return compile_ruleset(config, effective, own, roles=known, near=near)
+    # On the appliance these are the links that are there; here nobody knows any but those that the document names.
+    offered = Offered(frozenset((name, 0) for name in config.links))
+    return compile_ruleset(config, effective, own, roles=known, near=near, offered=offered)
 
 
 def structure(config: Configuration, ruleset: Ruleset) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from typing import Any, Self, TypeVar
 
 from agent.access import Access
 from agent.controller import kept, remembered
+from agent.controller.counted import Counted
 from agent.controller.crowding import Crowding
 from agent.controller.host import UNDONE, Host
-from agent.controller.observe import Held, Observer
+from agent.controller.observe import Held, Observer, offload_troubles
 from agent.controller.opening import UNUSABLE, open_configuration
-from agent.controller.plan import Plan, kernel_fault, plan_after, plan_for
+from agent.controller.plan import Plan, adopted, kernel_fault, plan_after, plan_for
 from agent.controller.tracing import Tracing
 from agent.dataplane import Assignment, Clients, Kernel, KernelRefused, Ruleset, script
 from agent.health import Checker, Target, Verdict, askers, targets
@@ -85,7 +86,8 @@ class Controller:
         self._all = False
         self._opening: list[Trouble] = []
         self._converging: list[Trouble] = []
-        self._observer = Observer(kernel, host, self._checker)
+        self._counted = Counted(kernel, run_directory / "traffic.json")
+        self._observer = Observer(host, self._checker)
         self._clients = clients
         self._crowding = Crowding(lambda who: self._run(kernel.open_connections, who), self._wake_for)
         self._tracing = Tracing(kernel, self._run)
@@ -137,7 +139,8 @@ class Controller:
         self._checker.restore(kept.read(self._health_file))
         self._times = Times.restored(kept.read(self._times_file))
         self._checker.update(targets(self._config))
-        self._adopted = await self._run(self._adopt)
+        self._adopted = await self._run(adopted, self._kernel)
+        self._counted.start(self._run)
         await self._crowding.begin(self._config.farms)
         async with self._lock:
             await self._converge()
@@ -156,6 +159,7 @@ class Controller:
         self._host.close()
         await self._crowding.stop()
         await self._checker.stop()
+        await self._counted.stop(self._run)
         self._worker.shutdown()
 
     async def commit(
@@ -227,18 +231,16 @@ class Controller:
 
     async def state(self) -> StateNow:
         """Farms and backends as they are now; counters are at most a second old."""
-        counted = await self._run(self._observer.count)
-        held = Held(self._config, self._number(), self._ruleset, self._times, self._crowding.full)
-        return await asyncio.to_thread(
-            lambda: self._observer.state(held, self.troubles(), counted),
-        )
+        counted = await self._run(self._counted.count)
+        held = self._held()
+        return await asyncio.to_thread(lambda: self._observer.state(held, self.troubles(), counted))
 
     async def system(self) -> SystemNow:
         """The appliance as it is now."""
-        number = self._number()
+        held = self._held()
         return await asyncio.to_thread(
             lambda: self._observer.system(
-                number, claimed=self.access.claimed, troubles=self.troubles(), settings=self._settings.now()
+                held, claimed=self.access.claimed, troubles=self.troubles(), settings=self._settings.now()
             )
         )
 
@@ -260,14 +262,15 @@ class Controller:
     def troubles(self) -> list[Trouble]:
         """What is wrong with the appliance and needs a person. Waits for the stores; call it in a thread."""
         found = [*self.store.troubles(), *self.access.troubles(), *self._opening, *self._converging]
-        found += self._settings.troubles()
+        found += [*self._settings.troubles(), *self._counted.troubles(), *offload_troubles(self._ruleset)]
         hindrance = self._checker.hindrance()
         if hindrance:
             found.append(Trouble(code="checks-hindered", message=hindrance))
         return found
 
-    def _number(self) -> int | None:
-        return self._in_force.number if self._in_force else None
+    def _held(self) -> Held:
+        number = self._in_force.number if self._in_force else None
+        return Held(self._config, number, self._ruleset, self._times, self._crowding.full)
 
     def _verify(self, config: Configuration) -> Plan:
         """Whether the links' networks and the kernel would take `config`; changes nothing. Raises Invalid."""
@@ -283,15 +286,10 @@ class Controller:
 
     def _plan(self, config: Configuration) -> Plan:
         """What the kernel is to hold for `config` now, and since when what is."""
-        previous = self._ruleset or self._adopted
-        return plan_for(config, self._checker, self._times, self._host.links(), previous, full=self._crowding.full)
-
-    def _adopt(self) -> Assignment | None:
-        try:
-            return self._kernel.adopt()
-        except (KernelRefused, OSError) as error:
-            _log.warning("what the kernel holds cannot be adopted: %s", error)
-            return None
+        links = self._host.links()
+        offered = self._host.offered(self._kernel, links)
+        before, full = self._ruleset or self._adopted, self._crowding.full
+        return plan_for(config, self._checker, self._times, links, before, offered=offered, full=full)
 
     async def _put(self, config: Configuration, plan: Plan | None = None) -> None:
         """Make the kernel, the links and the checks as `config` says; what cannot be is told. Raises KernelRefused.

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from agent.dataplane import answered
+from agent.dataplane import Kernel, Offered, answered
 from agent.model import Configuration, Fault, Link, taken, unreachable, unusable
 from agent.model.state import Trouble
 from agent.model.types import Address
-from agent.system import hostname, networkd, queues, ways
+from agent.system import ethtool, hostname, networkd, queues, ways
 from agent.system.addresses import VirtualAddresses
 from agent.system.command import CommandFailed
-from agent.system.links import SystemLink, Watch, networks, own_addresses, placed_addresses, read_links
+from agent.system.links import SystemLink, Watch, ethernet, networks, own_addresses, placed_addresses, read_links
 
 UNDONE = {"hostname-failed", "links-failed", "address-failed", "queues-failed"}
 """The codes of what `configure` could not do now; no event tells when it can be done, so it is to be tried again."""
@@ -37,10 +37,18 @@ class Host:
         self._present: Sequence[SystemLink] = ()
         self._changed: Callable[[], None] = lambda: None
         self._again: asyncio.TimerHandle | None = None
+        self._can: tuple[frozenset[tuple[str, int]], bool] | None = None
 
     def links(self) -> list[SystemLink]:
         """The machine's links as they are now. Blocks for milliseconds; raises OSError."""
         return read_links()
+
+    def offered(self, kernel: Kernel, links: Sequence[SystemLink]) -> Offered:
+        """What established connections can be offloaded to on this machine. Blocks; asks only when links come or go."""
+        there = frozenset(ethernet(links))
+        if self._can is None or self._can[0] != there:
+            self._can = there, ethtool.offloads(sorted(name for name, _index in there))
+        return kernel.offer(*self._can)
 
     def misplaced(self, config: Configuration) -> Iterator[Fault]:
         """A fault for each virtual address in no network of a link, and each address that no host can have there.

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From the document, the checks and the kernel's counters to the answers of the API."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
+from agent.controller.counted import Told
 from agent.controller.host import Host
-from agent.dataplane import Counters, Kernel, KernelRefused, Ruleset, sorry_name
+from agent.dataplane import Counters, Ruleset, sorry_name
 from agent.health import DISABLED, Checker, Verdict, combine, target_of
 from agent.model import Backend, Configuration, Farm, SorryServer
+from agent.model.offload import may_offload, offload_of
 from agent.model.state import (
     BackendNow,
     FarmNow,
     Health,
     KernelSetting,
     LinkNow,
+    OffloadKind,
     Role,
     SorryServerNow,
     StateNow,
@@ -28,25 +31,8 @@ from agent.scheduling import STEPS, Times, roles, status, weights
 from agent.system import facts, hostname
 
 Key = tuple[str, str]
-Figures = Mapping[Key, Counters]
-Active = Mapping[Key, int]
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What the kernel tells: counters and open connections of each backend; what each farm turned away and dropped."""
-
-    figures: Figures = field(default_factory=dict)
-    active: Active = field(default_factory=dict)
-    turned_away: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    dropped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-
 Full = frozenset[Key]
 """The backends with as many connections as they may have."""
-
-FRESH = 1.0
-"""Seconds for which counters are answered again without asking the kernel."""
 
 
 def verdict_on(farm: Farm, backend: Backend, checker: Checker) -> Verdict:
@@ -87,28 +73,27 @@ class Held:
     full: Full = frozenset()
 
 
-class Observer:
-    """Asks the kernel at most once a second, however many ask the agent."""
+def offloading(ruleset: Ruleset | None) -> tuple[OffloadKind, str]:
+    """How packets of established connections pass where the farm does not forbid it, and why not better."""
+    return ruleset.offloading() if ruleset else ("none", "the kernel holds no rules of the appliance")
 
-    def __init__(self, kernel: Kernel, host: Host, checker: Checker) -> None:
-        self._kernel = kernel
+
+def offload_troubles(ruleset: Ruleset | None) -> Iterator[Trouble]:
+    """What keeps the kernel from what it should be able to."""
+    if ruleset and ruleset.offered.refused and any(may_offload(part.farm) for part in ruleset.parts.values()):
+        reason = ruleset.offered.reason
+        message = f"Established connections cannot be offloaded: {reason}. They are served, with twice the work."
+        yield Trouble(code="offload-refused", message=message)
+
+
+class Observer:
+    """Makes the answers from what is known."""
+
+    def __init__(self, host: Host, checker: Checker) -> None:
         self._host = host
         self._checker = checker
-        self._asked = float("-inf")
-        self._counted = Counted()
 
-    def count(self) -> Counted:
-        """What the kernel tells now; blocks. What it does not tell stays as it was."""
-        if monotonic() - self._asked >= FRESH:
-            kernel = self._kernel
-            try:
-                self._counted = Counted(kernel.counters(), kernel.active(), kernel.turned_away(), kernel.dropped())
-            except (KernelRefused, OSError):
-                return self._counted
-            self._asked = monotonic()
-        return self._counted
-
-    def state(self, held: Held, troubles: list[Trouble], counted: Counted) -> StateNow:
+    def state(self, held: Held, troubles: list[Trouble], counted: Told) -> StateNow:
         """Every farm and backend as it is now."""
         return StateNow(
             time=datetime.now(UTC),
@@ -117,7 +102,7 @@ class Observer:
             troubles=troubles,
         )
 
-    def _farm(self, name: str, farm: Farm, held: Held, counted: Counted) -> FarmNow:
+    def _farm(self, name: str, farm: Farm, held: Held, counted: Told) -> FarmNow:
         verdicts = verdicts_on(farm, self._checker)
         ruleset, now = held.ruleset, monotonic()
         known = roles(farm, health_of(verdicts), held.times.drained(name, farm, now), full_of(name, held.full))
@@ -139,6 +124,7 @@ class Observer:
             )
             for key, backend in farm.backends.items()
         }
+        kind, reasons = offload_of(farm, *offloading(ruleset))
         return FarmNow(
             status=status(farm, known),
             addresses=[str(address) for address in farm.addresses],
@@ -147,6 +133,8 @@ class Observer:
             scheduler=farm.scheduler,
             forwarding=farm.forwarding,
             when_down=farm.when_down,
+            offload=kind,
+            offload_reasons=reasons,
             exact_turn=bool(ruleset and ruleset.exact_turn(name)),
             traffic=Traffic(
                 active=sum(each.active for each in everyone),
@@ -160,10 +148,9 @@ class Observer:
             sorry_servers=sorry,
         )
 
-    def system(
-        self, snapshot: int | None, *, claimed: bool, troubles: list[Trouble], settings: list[KernelSetting]
-    ) -> SystemNow:
+    def system(self, held: Held, *, claimed: bool, troubles: list[Trouble], settings: list[KernelSetting]) -> SystemNow:
         """The appliance as it is now; blocks for milliseconds."""
+        offload, reason = offloading(held.ruleset)
         memory, space, conntrack = facts.memory(), facts.data_partition(), facts.conntrack()
         return SystemNow(
             product=facts.PRODUCT,
@@ -172,7 +159,7 @@ class Observer:
             time=datetime.now(UTC),
             uptime_s=facts.uptime(),
             claimed=claimed,
-            snapshot=snapshot,
+            snapshot=held.snapshot,
             links=[
                 LinkNow(
                     name=link.name,
@@ -189,6 +176,8 @@ class Observer:
             data_available=space.available if space else None,
             conntrack_count=conntrack.count,
             conntrack_max=conntrack.limit,
+            offload=offload,
+            offload_reason=reason,
             kernel_settings=settings,
             troubles=troubles,
         )
@@ -200,14 +189,12 @@ def _in(seconds: float) -> datetime:
     return moment.replace(microsecond=0)
 
 
-def _traffic(key: Key, counted: Counted) -> Traffic:
+def _traffic(key: Key, counted: Told) -> Traffic:
     counters = counted.figures.get(key, Counters())
-    return Traffic(
-        active=counted.active.get(key, 0), new=counters.new, bytes_in=counters.bytes_in, bytes_out=counters.bytes_out
-    )
+    return Traffic(active=counters.active, new=counters.new, bytes_in=counters.bytes_in, bytes_out=counters.bytes_out)
 
 
-def _sorry_now(name: str, server: SorryServer, ruleset: Ruleset | None, counted: Counted) -> SorryServerNow:
+def _sorry_now(name: str, server: SorryServer, ruleset: Ruleset | None, counted: Told) -> SorryServerNow:
     key = sorry_name(server)
     return SorryServerNow(
         address=str(server.address),

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From the document, the checks and the clock to what the kernel is to hold; and back, where it does not take it."""
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
 from agent.controller.observe import Full, all_health, full_of
-from agent.dataplane import Assignment, KernelRefused, Ruleset, compile_ruleset, reweigh
+from agent.dataplane import Assignment, Kernel, KernelRefused, Offered, Ruleset, compile_ruleset, reweigh
 from agent.health import Checker
 from agent.model import Configuration, Farm, Fault, pointer
 from agent.model.state import Health, Role
 from agent.scheduling import Times, roles, weights
 from agent.system.links import SystemLink, near, own_addresses, placed_addresses
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,15 @@ class Plan:
         return None if wait is None else self.moment + wait - monotonic()
 
 
+def adopted(kernel: Kernel) -> Assignment | None:
+    """What the kernel holds from an earlier run, to go on with it; None: nothing that can be used. Blocks."""
+    try:
+        return kernel.adopt()
+    except (KernelRefused, OSError) as error:
+        _log.warning("what the kernel holds cannot be adopted: %s", error)
+        return None
+
+
 def plan_for(
     config: Configuration,
     checker: Checker,
@@ -38,9 +50,10 @@ def plan_for(
     links: Collection[SystemLink],
     previous: Ruleset | Assignment | None,
     *,
+    offered: Offered,
     full: Full = frozenset(),
 ) -> Plan:
-    """The plan for a document. `times` are those of the plan before; `previous` is as in compile_ruleset.
+    """The plan for a document. `times` are those of the plan before; `previous`, `offered` as in compile_ruleset.
 
     `full` are the backends with as many connections as they may have, with their farms.
     """
@@ -48,7 +61,7 @@ def plan_for(
     times = times.after(config.farms, health, now)
     effective, known = _decided(config.farms, health, times, now, full)
     own, placed = own_addresses(links), placed_addresses(links)
-    ruleset = compile_ruleset(config, effective, own, previous, known, near=near(links), placed=placed)
+    ruleset = compile_ruleset(config, effective, own, previous, known, near=near(links), placed=placed, offered=offered)
     return Plan(ruleset, times, now)
 
 

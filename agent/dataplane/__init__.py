@@ -16,7 +16,10 @@ from agent.dataplane.assignment import Assignment, sorry_name
 from agent.dataplane.clients import Client, Clients
 from agent.dataplane.compile import compile_ruleset
 from agent.dataplane.conntrack import answered
-from agent.dataplane.kernel import Counters, Kernel, KernelRefused
+from agent.dataplane.counting import Counters
+from agent.dataplane.kernel import Kernel
+from agent.dataplane.offload import Offered
+from agent.dataplane.refusal import KernelRefused
 from agent.dataplane.reweigh import reweigh
 from agent.dataplane.ruleset import Ruleset
 from agent.dataplane.script import script
@@ -34,6 +37,7 @@ __all__ = [
     "Kernel",
     "KernelRefused",
     "Known",
+    "Offered",
     "Ruleset",
     "Tracer",
     "answered",

@@ -18,11 +18,13 @@ from agent.dataplane.assignment import (
 )
 from agent.dataplane.ingress import FARM, answer, course, entrances, leaves, picking
 from agent.dataplane.limits import COUNTERS, Limits, Resets, policies
+from agent.dataplane.offload import NOTHING_OFFERED, Offered, Offload
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import NOWHERE, Chain, Element, Elements, Part, Reach, Ruleset, Whole
 from agent.dataplane.sources import POOLS, SourcePool
 from agent.model import Configuration, Family, Farm, PortRange
+from agent.model.offload import kept_from_offload, may_offload
 from agent.model.state import Role
 from agent.model.types import Address
 
@@ -46,6 +48,7 @@ def compile_ruleset(
     *,
     near: Iterable[tuple[str, int | None, Network]] = (),
     placed: Collection[Address] = (),
+    offered: Offered = NOTHING_OFFERED,
 ) -> Ruleset:
     """What the kernel is to hold for `config`. Never fails for a valid document.
 
@@ -57,6 +60,7 @@ def compile_ruleset(
     with each network that is on it: a client there and a backend behind the same link would talk past the appliance, so
     the backend is shown the appliance's address. What farms at ingress send to backends leaves by these links, too.
     `placed`: addresses that links have from us; while one is there the GUI does not answer at it.
+    `offered`: what established connections can be offloaded to.
     """
     farms = sides(config)
     near = [each for each in near if _LINK_NAME.fullmatch(each[0])]
@@ -83,7 +87,8 @@ def compile_ruleset(
     wholes = _wholes(farms, assignment, previous.wholes if isinstance(previous, Ruleset) else {})
     chains = chains_of(result, wholes, links)
     lists = screening.listed(chains, config.network_lists, previous.lists if isinstance(previous, Ruleset) else {})
-    return Ruleset(result, common, assignment, chains, links, wholes, lists)
+    offload = _offload(offered, result, previous if isinstance(previous, Ruleset) else None)
+    return Ruleset(result, common, assignment, chains, links, wholes, lists, offered, offload)
 
 
 def _reach(
@@ -219,8 +224,8 @@ def _targets(side: Side, farm: Farm, numbers: SideNumbers) -> dict[str, Mapping[
         value = address if port is None else f"{address} . {port}"
         targets = elements.setdefault(f"hosts{side.family}" if port is None else f"backends{side.family}", {})
         targets[str(backend_mark)] = (value, f"{side.farm}/{backend}")
-        traffic = elements.setdefault("traffic", {})
-        traffic[f"{backend_mark} . original"] = traffic[f"{backend_mark} . reply"] = ("", "")
+        if kept_from_offload(farm):
+            elements.setdefault("slow", {})[str(backend_mark)] = ("", "")
         if pool:
             elements.setdefault("pooled", {})[str(backend_mark)] = (f"goto {pool.name}", "")
         elif farm.forwarding == "snat":
@@ -310,6 +315,22 @@ def chains_of(
     found.update(answer(family) for family in rewritten)
     gates = [*(entrances(links, families) if families else ()), *(leaves(links, rewritten) if rewritten else ())]
     return frozenset(found).union(gates)
+
+
+def _offload(offered: Offered, parts: Mapping[Side, Part], previous: Ruleset | None) -> Offload | None:
+    links = frozenset((name, index) for name, index in offered.links if _LINK_NAME.fullmatch(name))
+    if not links or not any(may_offload(part.farm) for part in parts.values()):
+        return None
+    some = any("slow" in part.elements for part in parts.values())
+    turn = previous.offload.round if previous and previous.offload else 0
+    before = previous.parts if previous else {}
+    if some and any("slow" in part.elements and _was_fast(before.get(side)) for side, part in parts.items()):
+        turn += 1
+    return Offload(links, offered.hardware, some, turn)
+
+
+def _was_fast(part: Part | None) -> bool:
+    return part is not None and "slow" not in part.elements
 
 
 def _common(

@@ -6,67 +6,28 @@ import logging
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
 from agent.dataplane import conntrack, elements, netlink, network_sets, quality, readback, screening
 from agent.dataplane.assignment import Assignment
+from agent.dataplane.counting import Counters, Counting
 from agent.dataplane.forwarded import backend_of
 from agent.dataplane.limits import COUNTERS
+from agent.dataplane.offload import NOTHING_OFFERED, REFUSED, Offered, probe
 from agent.dataplane.readback import HOPS, TARGETS
+from agent.dataplane.refusal import KernelRefused, first_line, refusal, refused
 from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
-from agent.dataplane.script import CHAIN_SETS, CHAINS, Command, delta, delta_from, fresh, text
+from agent.dataplane.script import CHAIN_SETS, CHAINS, OFFLOAD, Command, delta, delta_from, fresh, text
 from agent.dataplane.skeleton import ELEMENT_SETS, SKELETON, VERSION
-from agent.dataplane.tables import FLOWS, INGRESS, TABLE
+from agent.dataplane.tables import INGRESS, TABLE
 from agent.dataplane.tracer import CannotTrace, Tracer
 from agent.model.trace import Origin, Service
 
 _log = logging.getLogger(__name__)
-_FIELDS = {
-    "services": "addresses",
-    "ranges": "ports",
-    "whole": "addresses",
-    "backends": "backends",
-    "hosts": "backends",
-    "hops": "backends",
-    "exits": "backends",
-    "traffic": "backends",
-    "graded": "backends",
-    "pooled": "source_pool",
-    "ceilings": "rate_in",
-    "classes": "traffic_class",
-    "markings": "dscp_in",
-}
 _MARK = Struct("=I")
 _KEYS_SINCE = (1, 1)
 """The version of nftables by which packets can fill maps with keys of more than 128 bits."""
-_PLACE = re.compile(r"^[^:\n]*:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
-
-
-class KernelRefused(Exception):
-    """The kernel (or libnftables) does not take a ruleset; nothing has changed.
-
-    `message` is the kernel's reason in one line, `farm` the farm it concerns and `field` the field of it ("addresses"
-    or "backends"), each None where it cannot be told.
-    """
-
-    def __init__(self, message: str, farm: str | None = None, field: str | None = None) -> None:
-        self.message = message
-        self.farm = farm
-        self.field = field
-        super().__init__(message if farm is None else f"farm {farm}: {message}")
-
-
-@dataclass(frozen=True)
-class Counters:
-    """What the kernel counted for a backend since it is in the kernel. Bytes with IP headers; in = from clients."""
-
-    new: int = 0
-    packets_in: int = 0
-    bytes_in: int = 0
-    packets_out: int = 0
-    bytes_out: int = 0
 
 
 class Kernel:
@@ -77,6 +38,8 @@ class Kernel:
     """
 
     def __init__(self) -> None:
+        self.counting = Counting()
+        """What passes, in all."""
         self._nft: Any = None
         self._applied: Ruleset | None = None
         # What the kernel holds, as far as is known: a ruleset of ours, elements that were found, or nothing of use.
@@ -84,12 +47,18 @@ class Kernel:
         self._transactions = netlink.Transactions()
         self._looked = False
         self._absent = True
+        self._offered: tuple[tuple[frozenset[tuple[str, int]], bool], Offered] | None = None
 
     def adopt(self) -> Assignment | None:
         """Read what the kernel holds from an earlier run, to go on with it. None: nothing of ours that can be used.
 
-        Call it once at start and hand the result to compile_ruleset: marks, turns and counters then go on.
+        Call it once at start and hand the result to compile_ruleset: marks, turns and counters then go on. From here on
+        it is known what connections that end have passed.
         """
+        try:
+            self.counting.listen()
+        except OSError as error:
+            _log.warning("the kernel does not tell what ends: %s", error)
         return self._read(thoroughly=False)
 
     def check(self, ruleset: Ruleset) -> None:
@@ -117,33 +86,19 @@ class Kernel:
         self._applied = self._known = ruleset
         self._forget(stale, cut=cut)
 
+    def offer(self, links: Collection[tuple[str, int]], hardware: bool) -> Offered:
+        """What established connections can be offloaded to, asked of the kernel when something is new; nothing changes.
+
+        `links`: name and index of the appliance's Ethernet links; `hardware`: whether all of them say that they can.
+        """
+        wanted = frozenset(links), hardware
+        if self._offered is None or self._offered[0] != wanted:
+            self._offered = wanted, self._offer(*wanted)
+        return self._offered[1]
+
     def counters(self) -> dict[tuple[str, str], Counters]:
         """The counters of every backend of the applied ruleset, by (farm, backend)."""
-        parts = self._applied.parts.values() if self._applied else ()
-        figures: dict[int, list[int]] = {mark: [0] * 5 for mark in (self._applied.marks() if self._applied else ())}
-        nowhere = [0] * 5
-        for set_name in (*TARGETS, "traffic"):
-            keys = [key for part in parts for key in part.elements.get(set_name, ())]
-            for key, packets, octets in elements.counters(set_name, keys) if keys else ():
-                counted = figures.get(_MARK.unpack_from(key)[0], nowhere)
-                if len(key) == _MARK.size:
-                    counted[0] = packets
-                elif key[_MARK.size] == 0:
-                    counted[1:3] = packets, octets
-                else:
-                    counted[3:5] = packets, octets
-        for set_name in (*HOPS, "begun", "origins4", "origins6"):
-            keys = [key for part in parts for key in part.elements.get(set_name, ())]
-            for key, packets, octets in elements.counters(set_name, keys) if keys else ():
-                counted = figures.get(backend_of(_MARK.unpack_from(key)[0]), nowhere)
-                if set_name == "begun":
-                    counted[0] += packets
-                elif set_name not in HOPS:
-                    counted[3:5] = packets, octets
-                else:
-                    counted[1] += packets
-                    counted[2] += octets
-        return {who: Counters(*figures[mark]) for mark, who in (self._applied.marks().items() if self._applied else ())}
+        return self.counting.counters(self._applied) if self._applied else {}
 
     def turned_away(self) -> dict[str, dict[str, int]]:
         """How much limits turned away, by farm and limit (the names are TurnedAway's), of the farms that have them."""
@@ -186,21 +141,16 @@ class Kernel:
                 found[farms[key]] += packets
         return found
 
-    def active(self) -> dict[tuple[str, str], int]:
-        """Connections that are open now (UDP: flows), by (farm, backend); backends without any may be missing.
+    def export(self) -> dict[str, Any]:
+        """What a later run needs to go on counting, for `counting.restore` before its first `counters`."""
+        return self.counting.export(self._applied) if self._applied else {}
 
-        Of flows that are forwarded at ingress at most `elements.MOST_FLOWS` of an IP family are counted.
-        """
-        marks = self._applied.marks() if self._applied else {}
-        numbers = conntrack.active_by_mark()
-        if self._applied and any(part.farm.at_ingress for part in self._applied.parts.values()):
-            for set_name in FLOWS:
-                for mark, number in elements.flows(set_name).items():
-                    numbers[backend_of(mark)] = numbers.get(backend_of(mark), 0) + number
-        return {marks[mark]: number for mark, number in numbers.items() if mark in marks}
+    def close(self) -> None:
+        """Count no longer. What the kernel holds stays."""
+        self.counting.close()
 
     def open_connections(self, who: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
-        """As `active`, but of these backends only; before the first `apply`, of those that `adopt` found.
+        """The connections that are open now, of these backends; before the first `apply`, of those that `adopt` found.
 
         Cheaper than all where they are few.
         """
@@ -239,6 +189,7 @@ class Kernel:
             for set_name in network_sets.names():
                 held[set_name] = elements.read(set_name)
                 held[CHAINS][set_name] = ("", "")
+            held[OFFLOAD] = self._flowtables()
         except ValueError as error:
             _log.warning("table %s holds what this software cannot read: %s", TABLE, error)
             return None
@@ -248,9 +199,28 @@ class Kernel:
             self._known = held
         return numbers
 
+    def _offer(self, links: frozenset[tuple[str, int]], hardware: bool) -> Offered:
+        if not links:
+            return NOTHING_OFFERED
+        reason = "not all of its network cards can do it"
+        try:
+            if hardware:
+                refusal = self._takes(Offered(links, hardware=True))
+                if refusal is None:
+                    return Offered(links, hardware=True, reason="")
+                reason = f"its network cards refuse it: {refusal}"
+            refusal = self._takes(Offered(links))
+        except KernelRefused as refused:
+            refusal = refused.message
+        return Offered(links, reason=reason) if refusal is None else Offered(reason=f"{REFUSED}{refusal}")
+
     def _commands(self, ruleset: Ruleset) -> list[Command]:
         if isinstance(self._known, Ruleset):
-            return delta(self._known, ruleset)
+            if self._known.offload == ruleset.offload:
+                return delta(self._known, ruleset)
+            # A link that went away has left the flowtable by itself.
+            found = {name: frozenset(filter(None, each.split(","))) for name, (each, _) in self._flowtables().items()}
+            return delta(self._known, ruleset, found)
         return fresh(ruleset) if self._known is None else delta_from(self._known, ruleset)
 
     def _send(self, ruleset: Ruleset, *, dry: bool) -> None:
@@ -335,7 +305,7 @@ class Kernel:
                 # It remembers ranges of a set as if they had come, and would not add them again (seen with 1.0.6).
                 self._nft = None
         if code != 0:
-            raise _refusal(error, commands, start.count("\n"))
+            raise refusal(error, commands, start.count("\n"))
 
     def _need_keys(self) -> None:
         """Refuse what an early libnftables would not only refuse, but end the process over."""
@@ -350,11 +320,24 @@ class Kernel:
         try:
             refusal = elements.Batch(commands).run(self._transactions, dry=dry)
         except elements.Unwritable as error:
-            raise _refused(str(error), error.command) from None
+            raise refused(str(error), error.command) from None
         except OSError as error:
             raise KernelRefused(f"the kernel cannot be asked: {error}") from None
         if refusal is not None:
-            raise _refused(refusal[1], refusal[0])
+            raise refused(refusal[1], refusal[0])
+
+    def _flowtables(self) -> dict[str, Element]:
+        return readback.flowtables(self._ask(f"list flowtables {TABLE.split()[0]}"))
+
+    def _takes(self, offered: Offered) -> str | None:
+        """Why the kernel cannot do what is offered; None: it can."""
+        context = self._context()
+        context.set_dry_run(True)
+        try:
+            code, _output, error = context.cmd(probe(offered))
+        finally:
+            context.set_dry_run(False)
+        return first_line(error).removeprefix("Error: ") if code else None
 
     def _ask(self, question: str) -> dict[str, Any] | None:
         """The JSON that answers a command; None where it asks for what is not there. Raises OSError otherwise."""
@@ -364,7 +347,7 @@ class Kernel:
             return answer
         if "No such file or directory" in error:
             return None
-        raise OSError(f"nftables cannot be read: {_first_line(error)}")
+        raise OSError(f"nftables cannot be read: {first_line(error)}")
 
     def _context(self) -> Any:
         if self._nft is None:
@@ -377,22 +360,3 @@ class Kernel:
             context.set_json_output(True)
             self._nft = context
         return self._nft
-
-
-def _refused(reason: str, command: Command | None) -> KernelRefused:
-    field = _FIELDS.get(command.set_name.removeprefix("in_").rstrip("46")) if command and command.farm else None
-    return KernelRefused(reason, command.farm if command else None, field)
-
-
-def _refusal(error: str, commands: Sequence[Command], before: int) -> KernelRefused:
-    """What libnftables said of `before` lines and these commands, with the farm whose line it points at."""
-    match = _PLACE.search(error)
-    if not match:
-        return KernelRefused(_first_line(error))
-    line = int(match.group(1)) - before
-    return _refused(match.group(2).strip(), commands[line - 1] if 1 <= line <= len(commands) else None)
-
-
-def _first_line(error: str) -> str:
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return lines[0] if lines else "no reason was given"

@@ -249,7 +249,7 @@ SETS = {
     "hosts6": Layout((NUMBER,), (IPV6,)),
     "masqueraded": Layout((NUMBER,)),
     "pooled": Layout((NUMBER,), "verdict"),
-    "traffic": Layout((NUMBER, DIRECTION)),
+    "slow": Layout((NUMBER,)),
     "arms": Layout((NUMBER, NUMBER)),
     "near4": Layout((LINK, IPV4), ranges=True),
     "near6": Layout((LINK, IPV6), ranges=True),

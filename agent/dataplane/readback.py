@@ -41,11 +41,16 @@ def chains(listing: dict[str, Any] | None, table: str) -> dict[str, Element]:
     return {each: ("", "") for each in sorted(names) if table == INGRESS or _COMES.match(each)}
 
 
+def flowtables(listing: dict[str, Any] | None) -> dict[str, Element]:
+    """The flowtables in the answer to `list flowtables`, as elements of a set: names, and devices with commas."""
+    found = [item["flowtable"] for item in (listing or {}).get("nftables", []) if "flowtable" in item]
+    devices = {each["name"]: each.get("dev", []) for each in found if each.get("table") == "sluice"}
+    # Of one device nft tells the name, of several a list.
+    return {name: (each if isinstance(each, str) else ",".join(sorted(each)), "") for name, each in devices.items()}
+
+
 def keys(set_name: str, held: Elements) -> list[str] | None:
     """The keys that a large set has if it fits the sets that were read before it; None: that cannot be told."""
-    if set_name == "traffic":
-        marks = [mark for target in TARGETS for mark in held[target]]
-        return [f"{mark} . {direction}" for mark in marks for direction in ("original", "reply")]
     before, at, kind = set_name.rpartition("in_")
     if kind in ("buckets", "shared") and not before:
         ways = ("in_pickers",) if at else _WAY

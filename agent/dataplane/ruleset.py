@@ -7,6 +7,7 @@ from operator import itemgetter
 
 from agent.dataplane.assignment import Assignment, Side, SideNumbers
 from agent.dataplane.limits import PolicyChain
+from agent.dataplane.offload import NOTHING_OFFERED, Offered, Offload
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker, is_exact
 from agent.dataplane.quality import Marking, Stage
@@ -14,7 +15,7 @@ from agent.dataplane.screening import Listed, NetworkSet, Sieve
 from agent.dataplane.sources import SourcePool
 from agent.dataplane.tables import IngressChain
 from agent.model import Family, Farm
-from agent.model.state import Role
+from agent.model.state import OffloadKind, Role
 from agent.model.types import Address
 
 Element = tuple[str, str]
@@ -82,6 +83,10 @@ class Ruleset:
     """What farms have for both their sides together, by farm; only those that have something."""
     lists: Mapping[str, Listed] = field(default_factory=dict)
     """The elements of network lists that farms use, by the name of the set."""
+    offered: Offered = NOTHING_OFFERED
+    """What could be offloaded to."""
+    offload: Offload | None = None
+    """The flowtable; None where no farm may use it, or nothing is offered."""
     _marks: dict[int, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _turns: frozenset[Picker] | None = field(default=None, init=False, repr=False, compare=False)
     _name: object = field(default_factory=object, init=False, repr=False, compare=False)
@@ -97,6 +102,12 @@ class Ruleset:
         return bool(parts) and all(
             part.numbers.picker and is_exact(part.numbers.picker, part.weights.values()) for part in parts
         )
+
+    def offloading(self) -> tuple[OffloadKind, str]:
+        """How connections of farms that may be offloaded are, and why not better ("" where nothing is better)."""
+        if not self.offered.links:
+            return "none", self.offered.reason
+        return "hardware" if self.offered.hardware else "software", self.offered.reason
 
     def share(self, farm: str, backend: str) -> float:
         """The part of new connections of its IP family, 0..1, that the buckets give to `backend`.
@@ -135,7 +146,17 @@ class Ruleset:
         after = {side: part.numbers for side, part in parts.items()}
         sides = {**self.assignment.sides, **after}
         assignment = replace(self.assignment, sides=sides)
-        result = Ruleset({**self.parts, **parts}, self.common, assignment, chains, self.links, self.wholes, self.lists)
+        result = Ruleset(
+            {**self.parts, **parts},
+            self.common,
+            assignment,
+            chains,
+            self.links,
+            self.wholes,
+            self.lists,
+            self.offered,
+            self.offload,
+        )
         left = self.turns() - {each.picker for each in before}
         turns = [*left, *(each.picker for each in after.values())]
         known = {

@@ -8,8 +8,10 @@ from typing import Literal
 from agent.dataplane.ingress import rank_of
 from agent.dataplane.layout import is_network_set
 from agent.dataplane.limits import Meter, meters_named, meters_of
+from agent.dataplane.offload import Offload, changes
 from agent.dataplane.persistence import OwnMap, own_maps
 from agent.dataplane.quality import GRADE, QUALITY
+from agent.dataplane.readback import TARGETS
 from agent.dataplane.ruleset import Chain, Element, Elements, Ruleset, changed
 from agent.dataplane.screening import STAGES
 from agent.dataplane.skeleton import SKELETON
@@ -23,6 +25,8 @@ MAPS = "maps"
 """The maps that do."""
 CHAIN_SETS = {TABLE: CHAINS, INGRESS: INGRESS_CHAINS}
 """Where the chains of each table stand."""
+OFFLOAD = "offload"
+"""The flowtables, likewise; their devices, with commas between them, are the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ class Command:
     """Elements that a set gets or loses, and which farm (None: none, or unknown) they are of.
 
     What the sets `chains` and `in_chains` get or lose is a chain with its rules as the value (or the set of a network
-    list); the sets `meters` and `maps`, a set or map, with its declaration.
+    list); the sets `meters` and `maps`, a set or map, with its declaration. The elements of `offload` are
+    commands of nft.
     """
 
     verb: Literal["add", "delete"]
@@ -41,6 +46,8 @@ class Command:
     @property
     def text(self) -> str:
         """One line for nft."""
+        if self.set_name == OFFLOAD:
+            return "; ".join(self.elements)
         if self.structural:
             table, kind = table_of(self.set_name), {METERS: "set", MAPS: "map"}.get(self.set_name, "chain")
             return "; ".join(
@@ -55,14 +62,15 @@ class Command:
 
     @property
     def structural(self) -> bool:
-        """Whether it is about chains or sets and not about elements."""
-        return self.set_name in (CHAINS, INGRESS_CHAINS, METERS, MAPS)
+        """Whether it is about chains, sets or flowtables and not about elements."""
+        return self.set_name in (CHAINS, INGRESS_CHAINS, METERS, MAPS, OFFLOAD)
 
 
 def script(ruleset: Ruleset) -> str:
     """A script for `nft -f`: the kernel then holds this ruleset, whatever our tables held before."""
     lines = ["# What Sluice has the kernel hold. Load it with: nft -f FILE", SKELETON]
-    lines.extend(command.text for command in _come(ruleset.chains, _sets_of(ruleset.chains)))
+    structure = (*_come(ruleset.chains, _sets_of(ruleset.chains)), *_offload({}, ruleset.offload))
+    lines.extend(command.text for command in structure)
     for farm, elements in ruleset.pieces():
         lines.append(f"# farm {farm}" if farm else "# all farms")
         lines.extend(command.text for command in _adds(farm, elements))
@@ -72,11 +80,14 @@ def script(ruleset: Ruleset) -> str:
 def fresh(ruleset: Ruleset) -> list[Command]:
     """The commands that fill an empty table."""
     elements = (command for farm, elements in ruleset.pieces() for command in _adds(farm, elements))
-    return [*_come(ruleset.chains, _sets_of(ruleset.chains)), *elements]
+    return [*_come(ruleset.chains, _sets_of(ruleset.chains)), *_offload({}, ruleset.offload), *elements]
 
 
-def delta(old: Ruleset, new: Ruleset) -> list[Command]:
-    """The commands that lead from one ruleset to another. Parts that both share cost nothing."""
+def delta(old: Ruleset, new: Ruleset, flowtables: Mapping[str, frozenset[str]] | None = None) -> list[Command]:
+    """The commands that lead from one ruleset to another. Parts that both share cost nothing.
+
+    `flowtables`: those that are there, with their devices, where that may be others than `old` has.
+    """
     deletions: list[Command] = []
     additions: list[Command] = []
     pieces: list[tuple[str | None, Elements, Elements]] = [(None, old.common, new.common)]
@@ -100,13 +111,18 @@ def delta(old: Ruleset, new: Ruleset) -> list[Command]:
     before_sets, after_sets = _sets_of(old.chains), _sets_of(new.chains)
     come = _come(new.chains - old.chains, after_sets - before_sets)
     gone = _go(map(_place, old.chains - new.chains), before_sets - after_sets)
-    return [*come, *deletions, *additions, *gone]
+    offload: list[Command] = []
+    if old.offload != new.offload:
+        held = {old.offload.name: old.offload.devices} if old.offload else {}
+        again = bool(old.offload and new.offload and old.offload.round != new.offload.round)
+        offload = _offload(held if flowtables is None else flowtables, new.offload, again=again)
+    return [*come, *offload, *deletions, *additions, *gone]
 
 
 def delta_from(held: Elements, new: Ruleset) -> list[Command]:
     """The commands that lead from elements that were found in the kernel to a ruleset.
 
-    What `held` has as the sets `chains` and `in_chains` are the chains that come and go.
+    What `held` has as the sets `chains` and `in_chains` are the chains that come and go, as `offload` the flowtables.
     """
     chains = {_place(chain): chain for chain in new.chains}
     found = {(set_name, name) for set_name in CHAIN_SETS.values() for name in held.get(set_name, {})}
@@ -117,8 +133,14 @@ def delta_from(held: Elements, new: Ruleset) -> list[Command]:
     come_first = _come([chain for place, chain in chains.items() if place not in found], after_sets - before_sets)
     gone_last = _go(found - chains.keys(), before_sets - after_sets)
     additions: list[Command] = []
-    left = {name: dict(elements) for name, elements in held.items() if name not in CHAIN_SETS.values()}
+    left = {name: dict(each) for name, each in held.items() if name not in (*CHAIN_SETS.values(), OFFLOAD)}
+    flowtables = {
+        name: frozenset(filter(None, devices.split(","))) for name, (devices, _) in held.get(OFFLOAD, {}).items()
+    }
     gone: dict[str, dict[str, Element]] = {}
+    # What is left out now and was there may be in the flowtable.
+    slow = {key for _farm, wanted in new.pieces() for key in wanted.get("slow", ()) if key not in held.get("slow", {})}
+    again = any(key in held.get(set_name, {}) for key in slow for set_name in TARGETS)
     for farm, wanted in new.pieces():
         here = {
             name: {key: left[name].pop(key) for key in keys if key in left.get(name, {})}
@@ -131,7 +153,7 @@ def delta_from(held: Elements, new: Ruleset) -> list[Command]:
     for set_name, elements in left.items():
         if not is_network_set(set_name) or (CHAINS, set_name) in chains:
             gone.setdefault(set_name, {}).update(elements)
-    return [*come_first, *_deletes(None, gone), *additions, *gone_last]
+    return [*come_first, *_offload(flowtables, new.offload, again=again), *_deletes(None, gone), *additions, *gone_last]
 
 
 def text(commands: Iterable[Command]) -> str:
@@ -180,6 +202,10 @@ def _go(chains: Iterable[tuple[str, str]], sets: Iterable[Meter | OwnMap]) -> li
     places = sorted(chains, key=_order, reverse=True)
     gone = [Command("delete", set_name, {name: ("", "")}, None) for set_name, name in places]
     return gone + [Command("delete", _kept_as(each), {each.name: ("", "")}, None) for each in sorted(sets, key=_name)]
+
+
+def _offload(held: Mapping[str, frozenset[str]], new: Offload | None, *, again: bool = False) -> list[Command]:
+    return [Command("add", OFFLOAD, {line: ("", "")}, None) for line in changes(TABLE, held, new, again=again)]
 
 
 def _body(chain: Chain) -> str:

@@ -51,9 +51,9 @@ _SETS = f"""\
 	set over_resets {{ typeof meta mark; counter; comment "farms: resets dropped, their source sends too many"; }}
 	set not_syn {{ typeof meta mark; counter; comment "farms: dropped, the first packet of TCP is no SYN"; }}
 	map resetters {{ typeof meta mark : verdict; comment "farm -> how its sources' resets are limited"; }}
+	set slow {{ typeof ct mark; comment "backends whose packets all pass the rules"; }}
 	set masqueraded {{ typeof ct mark; comment "backends that see the appliance's address"; }}
 	map pooled {{ typeof ct mark : verdict; comment "backends that see an address of a pool -> which pool"; }}
-	set traffic {{ typeof ct mark . ct direction; counter; comment "packets and bytes of each backend"; }}
 	set virtual4 {{ typeof ip daddr; comment "virtual addresses that are no link's own"; }}
 	set virtual6 {{ typeof ip6 daddr; comment "virtual addresses that are no link's own"; }}
 	set arms {{ typeof meta iif . meta oif; size 65536; comment "in and out by the same link"; }}
@@ -138,19 +138,16 @@ _RULES = f"""\
 	}}
 	chain forward {{
 		type filter hook forward priority filter; policy drop;
-		ct mark . ct direction @traffic accept
+		ct status & (dnat | assured) == (dnat | assured) jump established
 		ct status dnat accept
 		{ANSWER_MARK} accept
 	}}
+	chain established {{
+	}}
 	chain input {{
 		type filter hook input priority filter; policy accept;
-		ct mark . ct direction @traffic accept
 		ip daddr @virtual4 goto unserved
 		ip6 daddr @virtual6 goto unserved
-	}}
-	chain output {{
-		type filter hook output priority filter; policy accept;
-		ct mark . ct direction @traffic
 	}}
 	chain unserved {{
 		ct state established,related accept
@@ -190,7 +187,7 @@ ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
     "pickers", "admitted", "choosers", "buckets", "shared", "static4", "static6", "usable",
     "over_rate", "over_connections", "over_resets", "not_syn", "resetters",
-    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "pooled", "traffic",
+    "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "pooled", "slow",
     "arms", "near4", "near6", "graded", "ceilings", "classes", "markings",
     "screened4", "screened6", "screened_own4", "screened_own6",
     "screen_services4", "screen_services6", "screen_ranges4", "screen_ranges6",

@@ -107,6 +107,8 @@ class _Tale:
     who: tuple[str, str] | None = None
     new: bool = False
     pooled: bool = False
+    routed: Packet | None = None
+    """As it is on its way to a backend."""
 
     def ends(self, outcome: Outcome, *words: str) -> None:
         self.outcome = outcome
@@ -172,8 +174,8 @@ def _ours(tale: _Tale, step: Event, known: Known, seen: Packet | None) -> None:
         tale.words.append(f"It is for the appliance: no farm serves {_service(tale.first)} of this virtual address.")
     elif step.kind == "rule" and (picker := picker_of(step.chain)) and step.verdict == "continue":
         tale.words.append(_picked(picker))
-    elif step.chain == "forward" and not tale.new and tale.is_request and step.verdict == "accept":
-        _followed(tale, known, step.packet)
+    elif step.chain == "forward" and not tale.new and tale.is_request:
+        _followed(tale, known, step)
     if step.verdict == "drop":
         _dropped(tale, step, rule)
         tale.farm = tale.farm or known.farms.get(step.mark)
@@ -220,8 +222,12 @@ def _picked(picker: Picker | HashPicker) -> str:
     return f"Picker {picker.name} chose {how} of {picker.size} buckets."
 
 
-def _followed(tale: _Tale, known: Known, packet: Packet | None) -> None:
+def _followed(tale: _Tale, known: Known, step: Event) -> None:
     """A packet of a connection whose first packet went through the maps at an earlier time."""
+    # Only the first step in a chain shows the packet.
+    packet = tale.routed = step.packet or tale.routed
+    if step.verdict != "accept":
+        return
     tale.farm = known.farm_at(tale.first)
     tale.who = known.backend(packet.destination, packet.destination_port, tale.farm) if packet else None
     if tale.who:

@@ -97,6 +97,12 @@ class Farm(Part):
         description="The same for UDP flows.",
         json_schema_extra={"unit": "s"},
     )
+    offload: bool = Field(
+        default=True,
+        title="Offload",
+        description="Established TCP connections and UDP flows pass the rules by, in a flowtable or the network card: "
+        "half the work. Only farms whose settings need every packet are left out; switch it off to see all packets.",
+    )
     scheduler: Scheduler = Field(
         default="round-robin",
         title="Scheduler",

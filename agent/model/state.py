@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Health = Literal["healthy", "unhealthy", "unknown"]
 FarmStatus = Literal["up", "degraded", "down", "disabled"]
+OffloadKind = Literal["none", "software", "hardware"]
 Role = Literal["active", "standby", "failed", "draining", "drained", "full", "disabled"]
 """What a backend does in its farm; BackendNow.role says what each means."""
 
@@ -84,6 +85,14 @@ class FarmNow(_Answer):
     scheduler: str
     forwarding: str
     when_down: str = Field(description="What clients get while no backend takes connections.")
+    offload: OffloadKind = Field(
+        default="none",
+        description="How packets of established connections pass. none: by the rules. software: by a flowtable. "
+        "hardware: the network cards forward them. First packets always pass the rules.",
+    )
+    offload_reasons: list[str] = Field(
+        default=[], description="Why it is not, or not all of it is, as fast as can be, a clause each."
+    )
     exact_turn: bool = Field(description="Whether its turn is its own (round robin exact), not shared with others.")
     traffic: Traffic
     turned_away: TurnedAway | None = Field(default=None, description="null where the farm limits nothing.")
@@ -153,5 +162,9 @@ class SystemNow(_Answer):
     data_available: int | None
     conntrack_count: int
     conntrack_max: int
+    offload: OffloadKind = Field(
+        default="none", description="How packets of established connections pass where the farm does not forbid it."
+    )
+    offload_reason: str = Field(default="", description="Why not better; empty where nothing is better.")
     kernel_settings: list[KernelSetting] = Field(description="Empty where they are not the appliance's to set.")
     troubles: list[Trouble]

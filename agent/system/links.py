@@ -71,6 +71,11 @@ def near(links: Iterable[SystemLink]) -> list[tuple[str, int, Network]]:
     return [(link.name, link.index, network) for link in links for network in link.networks()]
 
 
+def ethernet(links: Iterable[SystemLink]) -> list[tuple[str, int]]:
+    """Name and index of each Ethernet device of the machine's own: what forwards, and may offload."""
+    return [(link.name, link.index) for link in links if link.physical]
+
+
 def own_addresses(links: Iterable[SystemLink]) -> set[Address]:
     """The addresses of the appliance itself, without virtual ones: where the GUI answers."""
     return {address.interface.ip for link in links for address in link.addresses if not address.ours}

@@ -14,7 +14,8 @@ from agent.api.app import Listener, create_app
 from agent.api.listening import listening_socket
 from agent.client import Client
 from agent.controller import Controller
-from agent.dataplane import CannotTrace, Counters, KernelRefused, Ruleset
+from agent.dataplane import CannotTrace, Counters, KernelRefused, Offered, Ruleset
+from agent.dataplane.counting import Counting
 from agent.dataplane.script import delta, fresh, text
 from agent.snapshots import Store
 from agent.system.credentials import Provisioning
@@ -37,6 +38,7 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.applied: list[Ruleset] = []
+        self.counting = Counting()
         self.refuses: set[str] = set()
         self.tells: str | None = None
         """The story that a trace tells, one of trace_recorded.json."""
@@ -65,14 +67,22 @@ class FakeKernel:
         return self.tracers[-1]
 
     def counters(self) -> dict[tuple[str, str], Counters]:
-        return {key: Counters(new=7, bytes_in=1500, bytes_out=30000) for key in self.applied[-1].marks().values()}
+        return {
+            key: Counters(active=2, new=7, bytes_in=1500, bytes_out=30000) for key in self.applied[-1].marks().values()
+        }
 
     def dropped(self) -> dict[str, dict[str, int]]:
         farms = {side.farm: part.farm for side, part in self.applied[-1].parts.items()}
         return {name: {"rate_in": 5} for name, farm in farms.items() if farm.rate_in is not None}
 
-    def active(self) -> dict[tuple[str, str], int]:
-        return dict.fromkeys(self.applied[-1].marks().values(), 2)
+    def offer(self, links: Collection[tuple[str, int]], hardware: bool) -> Offered:
+        return Offered(frozenset(links), hardware, "")
+
+    def export(self) -> dict[str, object]:
+        return {}
+
+    def close(self) -> None:
+        pass
 
     def open_connections(self, who: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
         return dict.fromkeys(who, 2)
@@ -93,6 +103,9 @@ class FakeHost:
 
     def not_yet(self, address: Any) -> None:
         return None
+
+    def offered(self, kernel: FakeKernel, links: list[SystemLink]) -> Offered:
+        return kernel.offer([(each.name, each.index) for each in links], hardware=False)
 
     def misplaced(self, config: Any) -> list[Any]:
         return []

@@ -10,12 +10,12 @@ from pathlib import Path
 from agent.access import Access
 from agent.controller import Controller
 from agent.controller.host import Host
-from agent.dataplane import Assignment, Client, Clients, Counters, Kernel, KernelRefused, Ruleset
+from agent.dataplane import Assignment, Client, Clients, Counters, Kernel, KernelRefused, Offered, Ruleset
 from agent.model import Configuration
 from agent.model.state import Trouble
 from agent.snapshots import Store
 from agent.system.credentials import Provisioning
-from agent.system.links import LinkAddress, SystemLink
+from agent.system.links import LinkAddress, SystemLink, ethernet
 
 LINK = SystemLink(
     index=2,
@@ -57,15 +57,15 @@ class KernelEdge(Kernel):
         self.holds = ruleset
         self.tell()
 
-    def counters(self) -> dict[tuple[str, str], Counters]:
-        return {who: Counters(new=7, bytes_in=700, bytes_out=7000) for who in self._names()}
+    def offer(self, links: Collection[tuple[str, int]], hardware: bool) -> Offered:
+        return Offered(frozenset(links), hardware, "")
 
     def dropped(self) -> dict[str, dict[str, int]]:
         farms = {side.farm: part.farm for side, part in self.holds.parts.items()} if self.holds else {}
         return {name: {"rate_in": 5} for name, farm in farms.items() if farm.rate_in is not None}
 
-    def active(self) -> dict[tuple[str, str], int]:
-        return dict.fromkeys(self._names(), 3)
+    def counters(self) -> dict[tuple[str, str], Counters]:
+        return {who: Counters(active=3, new=7, bytes_in=700, bytes_out=7000) for who in self._names()}
 
     def open_connections(self, who: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
         return {each: self.crowd.get(each, 0) for each in who}
@@ -87,6 +87,9 @@ class HostEdge(Host):
         self.moved = asyncio.Event()
         self.fails = False
         self.troubles: list[Trouble] = []
+
+    def offered(self, kernel: Kernel, links: Sequence[SystemLink]) -> Offered:
+        return kernel.offer(ethernet(links), hardware=False)
 
     def links(self) -> list[SystemLink]:
         return [LINK]

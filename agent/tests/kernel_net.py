@@ -23,7 +23,7 @@ from nftables import Nftables
 
 from agent.dataplane import Assignment, Clients, Counters, Kernel, Ruleset, compile_ruleset, network_sets, readback
 from agent.dataplane.layout import layout_of
-from agent.dataplane.script import CHAIN_SETS, CHAINS
+from agent.dataplane.script import CHAIN_SETS, CHAINS, OFFLOAD
 from agent.dataplane.skeleton import ELEMENT_SETS
 from agent.dataplane.tables import INGRESS, IngressChain, table_of
 from agent.model import validate
@@ -148,14 +148,23 @@ class Box(Network):
 
     def __init__(self) -> None:
         super().__init__()
+        self.balancer.run(self._count_connections)
         self.kernel, self.clients = Kernel(), Clients()
         self.ruleset: Ruleset | None = None
         indexes = {link: self.balancer.run(socket.if_nametoindex, link) for link in NETWORKS}
+        self.offered = self.balancer.run(self.kernel.offer, indexes.items(), False)
         self.near = [(link, indexes[link], ip_network(each)) for link, held in NETWORKS.items() for each in held]
+
+    def close(self) -> None:
+        self.kernel.close()
+        super().close()
 
     def adopt(self) -> None:
         """A new agent: a new Kernel object that goes on with what it finds."""
+        kept = self.balancer.run(self.kernel.export)
+        self.kernel.close()
         self.kernel = Kernel()
+        self.kernel.counting.restore(kept)
         self.ruleset = None
         self._adopted = self.balancer.run(self.kernel.adopt)
 
@@ -173,7 +182,9 @@ class Box(Network):
         if weights is None:
             weights = {name: {b: v.weight for b, v in farm.backends.items()} for name, farm in config.farms.items()}
         own_addresses = [ip_address(address) for address in own]
-        return compile_ruleset(config, weights, own_addresses, self.ruleset or self._adopted, near=self.near)
+        return compile_ruleset(
+            config, weights, own_addresses, self.ruleset or self._adopted, near=self.near, offered=self.offered
+        )
 
     def apply(
         self,
@@ -192,7 +203,14 @@ class Box(Network):
         return self.balancer.run(self.kernel.counters)
 
     def active(self) -> dict[tuple[str, str], int]:
-        return self.balancer.run(self.kernel.active)
+        return {who: counted.active for who, counted in self.counters().items() if counted.active}
+
+    @classmethod
+    def _count_connections(cls) -> None:
+        # The settings are there when connection tracking is.
+        cls.command("add table inet t; add chain inet t c; add rule inet t c ct status dnat; delete table inet t")
+        for name in ("acct", "events"):
+            set_sysctl(f"net/netfilter/nf_conntrack_{name}", "1")
 
     @staticmethod
     def command(text: str) -> str:
@@ -222,6 +240,7 @@ class Box(Network):
         for set_name in self.balancer.run(network_sets.names):
             answer[set_name] = {each.key: each.element for each in self.listed(set_name)}
             answer[CHAINS][set_name] = ("", "")
+        answer[OFFLOAD] = readback.flowtables(json.loads(self.nft("list flowtables inet")))
         return answer
 
 
@@ -251,4 +270,6 @@ def expected(ruleset: Ruleset) -> dict[str, dict[str, Any]]:
     for table, set_name in CHAIN_SETS.items():
         mine = [chain for chain in ruleset.chains if isinstance(chain, IngressChain) == (table == INGRESS)]
         result[set_name] = {chain.name: ("", "") for chain in mine}
+    offload = ruleset.offload
+    result[OFFLOAD] = {offload.name: (",".join(sorted(offload.devices)), "")} if offload else {}
     return result

@@ -10,9 +10,9 @@ from nft_json import held
 from rulesets import SIX, WEB, compiled, complete, merged
 
 from agent.dataplane import readback
-from agent.dataplane.kernel import _refusal
 from agent.dataplane.limits import Limits, Log, Resets, meters_named
 from agent.dataplane.pool import HashPicker, picker_of
+from agent.dataplane.refusal import refusal
 from agent.dataplane.script import delta, text
 from agent.model.types import LOG_PATTERN
 
@@ -88,11 +88,9 @@ def test_elements_of_another_software_are_not_adopted(elements):
 def test_a_refusal_names_the_farm_and_field_of_the_line_that_nft_points_at():
     commands = delta(compiled({}), compiled({"web": WEB}))
     line = next(n for n, command in enumerate(commands, 1) if command.set_name == "backends4")
-    refusal = _refusal(
-        f"/proc/self/fd/4:{line}:38-42: Error: Could not process rule: File exists\nadd ...\n", commands, 0
-    )
-    assert (refusal.farm, refusal.field, refusal.message) == ("web", "backends", "Could not process rule: File exists")
-    other = _refusal("netlink: Error: cache initialization failed: Operation not permitted\n", commands, 0)
+    told = refusal(f"/proc/self/fd/4:{line}:38-42: Error: Could not process rule: File exists\nadd ...\n", commands, 0)
+    assert (told.farm, told.field, told.message) == ("web", "backends", "Could not process rule: File exists")
+    other = refusal("netlink: Error: cache initialization failed: Operation not permitted\n", commands, 0)
     assert other.farm is None
     assert "not permitted" in other.message
     assert text(commands).splitlines()[line - 1] == commands[line - 1].text

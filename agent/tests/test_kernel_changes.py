@@ -58,6 +58,7 @@ def test_no_connection_is_lost_in_hundreds_of_changes(box):
             ({"web": three}, {"web": {"b2": 1, "b3": 1}}),
             ({"web": {**three, "forwarding": "snat"}}, {"web": {"b1": 1, "b2": 1, "b3": 5}}),
             ({"web": web}, {"web": {"b2": 1}}),
+            ({"web": {**web, "offload": False}}, {"web": {"b1": 1, "b2": 1}}),
             ({"web": {**three, "scheduler": "source-hash"}}, {"web": {"b1": 1, "b2": 1, "b3": 1}}),
             ({"web": {**three, "scheduler": "source-hash"}}, {"web": {"b1": 1, "b3": 1}}),
             ({"web": {**web, "scheduler": "source-hash", "hash_port": True}}, {"web": {"b1": 1, "b2": 1}}),
@@ -79,6 +80,10 @@ def test_established_connections_survive_every_change(box, opened):
         "backend removed": lambda: box.apply({"web": farm(2)}),
         "no backend usable": lambda: box.apply({"web": farm(2)}, {}),
         "another forwarding": lambda: box.apply({"web": farm(2, forwarding="snat")}),
+        "all packets by the rules": lambda: box.apply({"web": farm(2, offload=False)}),
+        "offloaded again, beside one that is not": lambda: box.apply(
+            {"web": farm(2), "other": farm(1, ports=(81,), offload=False)}
+        ),
         "not enabled": lambda: box.apply({"web": farm(2, enabled=False)}),
         "farm removed": lambda: box.apply({}),
         "table replaced as a whole": lambda: box.nft(script(box.compiled({"web": farm(1, 2)}))),

@@ -9,7 +9,6 @@ from kernel_agent import Agent, put
 from kernel_net import backend_address, farm, serving
 
 from agent.controller import Controller
-from agent.dataplane import Kernel
 from agent.model.state import BackendNow
 
 pytestmark = pytest.mark.kernel
@@ -52,7 +51,7 @@ def test_what_is_left_of_a_drain_is_cut_at_its_deadline(box, opened, tmp_path):
         assert now.drain_ends is not None
         assert all(connection.alive() for connection in connections)
         await until_drained(agent, host)
-        assert ("web", "b1") not in await asyncio.to_thread(Kernel.active, agent._kernel)
+        assert (await asyncio.to_thread(agent._kernel.counters))["web", "b1"].active == 0
 
     Agent(box, tmp_path).run(story)
     for connection in connections:

@@ -152,7 +152,7 @@ def test_a_balanced_connection_is_told_there_and_back(box, family, protocol, for
 
 
 def test_a_packet_of_a_known_connection_asks_no_map(box):
-    box.apply({"web": farm(2, ports=(80,))})
+    box.apply({"web": farm(2, ports=(80,), offload=False)})
     with box.connect() as connection, watching(box, service(80), f"{CLIENT[4]}:{connection.port}") as watch:
         assert connection.alive()
         packet = watch.packets(1, ended("forwarded"))[0]

@@ -97,6 +97,23 @@ def test_the_system_page_names_the_links(browser):
     assert "Memory" in page.text
 
 
+def test_a_farms_page_says_whether_it_is_offloaded_and_why_not(browser, shared_agent):
+    farm = {"addresses": ["192.0.2.77"], "ports": [80], "backends": {"a": {"address": "192.0.2.78"}}}
+    shared_agent.client().put_farm("offloaded", farm)
+    browser.open("/farms/offloaded")
+    none = "Established connections are not offloaded."
+    assert browser.page.one(id="offload").text == f"{none} The appliance has no Ethernet link."  # but virtual ones
+    shared_agent.client().put_farm("offloaded", farm | {"offload": False})
+    browser.open("/farms/offloaded")
+    assert browser.page.one(id="offload").text == f"{none} It is switched off for this farm."
+    shared_agent.client().put_farm("offloaded", farm | {"protocols": ["tcp", "sctp"]})
+    browser.open("/farms/offloaded")
+    told = browser.page.one(id="offload").text
+    assert told == f"{none} SCTP cannot be offloaded. The appliance has no Ethernet link."
+    browser.open("/system")
+    assert "the appliance has no Ethernet link" in browser.page.text
+
+
 def test_the_system_page_shows_kernel_settings_and_which_of_them_are_wrong(fresh_agent, gui):
     browser = Browser(gui(fresh_agent.claimed()))
     browser.log_in(PASSWORD)

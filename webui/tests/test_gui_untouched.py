@@ -36,6 +36,7 @@ FARMS: dict[str, dict[str, Any]] = {
         "on_failure": "cut",
         "drain_timeout": 86400,
         "when_down": "drop",
+        "offload": False,
         "sorry_servers": [{"address": "10.1.0.9", "port": 8081}, {"address": "2001:db8:1::9"}],
         "limit_rate": 50,
         "limit_burst": 70,

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the kernel or libnftables does not take, in the document's terms: which farm, which field. Pure."""
+
+import re
+from collections.abc import Sequence
+
+from agent.dataplane.script import Command
+
+_FIELDS = {
+    "services": "addresses",
+    "ranges": "ports",
+    "whole": "addresses",
+    "backends": "backends",
+    "hosts": "backends",
+    "hops": "backends",
+    "exits": "backends",
+    "graded": "backends",
+    "pooled": "source_pool",
+    "ceilings": "rate_in",
+    "classes": "traffic_class",
+    "markings": "dscp_in",
+}
+_PLACE = re.compile(r"^[^:\n]*:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
+
+
+class KernelRefused(Exception):
+    """The kernel (or libnftables) does not take a ruleset; nothing has changed.
+
+    `message` is the kernel's reason in one line, `farm` the farm it concerns and `field` the field of it ("addresses"
+    or "backends"), each None where it cannot be told.
+    """
+
+    def __init__(self, message: str, farm: str | None = None, field: str | None = None) -> None:
+        self.message = message
+        self.farm = farm
+        self.field = field
+        super().__init__(message if farm is None else f"farm {farm}: {message}")
+
+
+def refused(reason: str, command: Command | None) -> KernelRefused:
+    """The refusal of a command, with its farm and the field that the command comes from."""
+    field = _FIELDS.get(command.set_name.removeprefix("in_").rstrip("46")) if command and command.farm else None
+    return KernelRefused(reason, command.farm if command else None, field)
+
+
+def refusal(error: str, commands: Sequence[Command], before: int) -> KernelRefused:
+    """What libnftables said of `before` lines and these commands, with the farm whose line it points at."""
+    match = _PLACE.search(error)
+    if not match:
+        return KernelRefused(first_line(error))
+    line = int(match.group(1)) - before
+    return refused(match.group(2).strip(), commands[line - 1] if 1 <= line <= len(commands) else None)
+
+
+def first_line(error: str) -> str:
+    """The first line of an error that says anything."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return lines[0] if lines else "no reason was given"
