@@ -27,9 +27,10 @@ PARTS = (
     ("routing", "routing", None),
     ("connection tracking", "conntrack", "routing"),
     ("translation by one rule of nftables, round robin", "plain dnat", "conntrack"),
-    ("accounting and age of connections", "sluice dnat", "less accounting"),
-    ("chain `source`: masquerading, clients beside the backends", "sluice dnat", "less source"),
-    ("chain `forward`: the policy, a backend's packets and bytes", "sluice dnat", "less forward"),
+    ("accounting and age of connections", "sluice dnat, offload off", "less accounting"),
+    ("chain `source`: masquerading, clients beside the backends", "sluice dnat, offload off", "less source"),
+    ("chain `forward`: the policy", "sluice dnat, offload off", "less forward"),
+    ("offload", "sluice dnat", "sluice dnat, offload off"),
 )
 """What Sluice's dnat is made of: in words, who has the part, and who is alike without it."""
 

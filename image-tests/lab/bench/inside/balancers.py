@@ -102,11 +102,13 @@ def load(network: Network, described: dict[str, Any]) -> None:
     config = validate(described)
     weights = {name: {b: v.weight for b, v in farm.backends.items()} for name, farm in config.farms.items()}
     with network.inside("balancer"):
-        for name in ("nf_conntrack_acct", "nf_conntrack_timestamp"):
+        for name in ("nf_conntrack_acct", "nf_conntrack_events", "nf_conntrack_timestamp"):
             network.set(f"net/netfilter/{name}", 1)
         kernel = Kernel()
-        ruleset = compile_ruleset(config, weights, (), kernel.adopt(), near=near())
-        kernel.apply(ruleset)
+        offered = kernel.offer([(link, index) for link, index, _network in near()], hardware=False)
+        if not offered.links:
+            raise RuntimeError(f"nothing is offloaded: {offered.reason}")
+        kernel.apply(compile_ruleset(config, weights, (), kernel.adopt(), near=near(), offered=offered))
 
 
 def plain_dnat(network: Network, _services: int) -> None:
@@ -121,10 +123,10 @@ def plain_dnat(network: Network, _services: int) -> None:
 
 
 def less(commands: str = "", **settings: int) -> Callable[[Network, int], None]:
-    """Sluice with dnat, and then a part of it taken away: by commands of nft, or settings of connection tracking."""
+    """Sluice with dnat by the rules, and then a part of it taken away: by commands of nft, or settings of conntrack."""
 
     def set_up(network: Network, services: int) -> None:
-        load(network, document(services))
+        load(network, document(services, offload=False))
         with network.inside("balancer"):
             for name, value in settings.items():
                 network.set(f"net/netfilter/{name}", value)
@@ -134,7 +136,7 @@ def less(commands: str = "", **settings: int) -> Callable[[Network, int], None]:
     return set_up
 
 
-def near() -> list[tuple[str, int | None, Any]]:
+def near() -> list[tuple[str, int, Any]]:
     """The links' networks, as the agent tells them to the data plane."""
     held = {"front": "10.1.0.0/24", "back": "10.2.0.0/24"}
     return [(link, socket.if_nametoindex(link), ip_network(each)) for link, each in held.items()]
@@ -215,6 +217,7 @@ BALANCERS = (
     Balancer("routing", routing, routed=True),
     Balancer("conntrack", conntrack, routed=True),
     Balancer("sluice dnat", sluice(**FORWARDING["sluice dnat"])),
+    Balancer("sluice dnat, offload off", sluice(offload=False)),
     Balancer("sluice stateless", sluice(**FORWARDING["sluice stateless"])),
     Balancer("sluice direct", sluice(**FORWARDING["sluice direct"]), answered=False, connections=False),
     Balancer("ipvs nat", ipvs("-m")),

@@ -19,6 +19,8 @@ ROUNDS = 30
 NEW_FLOWS = 3000
 WARM_UP = 500
 CONNECTIONS = 200
+WARM = 15
+"""Packets of each flow before those that are measured: Sluice offloads a connection only after some."""
 EXAMPLES_BY = {
     "sluice": ("", ""),
     "ipvs": ("ipvs", "iptables-nft"),
@@ -125,7 +127,7 @@ class Bench:
     def _packets(self, network: Network, frames: list[bytes]) -> tuple[float, int]:
         """Instructions for each frame, and how many backends got some."""
         sock, batch = network.raw("client"), Batch(frames)
-        network.deliver(Batch(frames[: 2 * FLOWS]), sock)
+        network.deliver(Batch(frames[: WARM * FLOWS]), sock)
         cost, delivered = self._sent(network, batch, sock)
         return cost, len(delivered)
 
