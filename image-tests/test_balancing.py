@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Balancing with real clients and real web servers, set up through the API."""
 
+import http.client
+
+import pytest
+
 from lab.appliance import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6, Appliance, demo_farm
 from lab.client import REFUSED, TIMEOUT, Client
 from lab.laboratory import Laboratory
 from lab.namespaces import APPLIANCE_NUMBER, BACKENDS
 from lab.waiting import wait_until
+
+OFFLOADED = "print(sum('OFFLOAD]' in line and 'mark=0' not in line for line in open('/proc/net/nf_conntrack')))"
+"""Says how many of the farm's connections pass the rules by."""
 
 
 def test_clients_take_turns_exactly(lab: Laboratory, claimed: Appliance) -> None:
@@ -167,3 +174,49 @@ def test_a_farm_is_counted(lab: Laboratory, claimed: Appliance) -> None:
     metrics = claimed.api("GET", "/api/v1/metrics")
     assert metrics.status == 200
     assert metrics.headers["content-type"].startswith("text/plain")
+
+
+def _ask_again(connection: http.client.HTTPConnection, times: int) -> int:
+    """Ask on an open connection; how many octets the answers' bodies had."""
+    octets = 0
+    for _ in range(times):
+        connection.request("GET", "/")
+        octets += len(connection.getresponse().read())
+    return octets
+
+
+def test_established_connections_are_offloaded_counted_and_cut(lab: Laboratory, claimed: Appliance) -> None:
+    farm = demo_farm(lab.backends)
+    claimed.put_farm("shop", farm)
+    claimed.wait_healthy("shop", "web1", "web2")
+    now = claimed.farm_now("shop")
+    assert (now["offload"], now["offload_reasons"]) == ("software", [])
+    assert claimed.must("GET", "/api/v1/system")["offload"] == "software"
+
+    with lab.client.stay(VIRTUAL_ADDRESS) as connection:
+        _ask_again(connection, 10)
+        assert claimed.run("/usr/bin/python3", "-c", OFFLOADED) == "1\n"
+        wait_until(lambda: claimed.farm_now("shop")["traffic"]["bytes_out"] > 0, "bytes counted", 15)
+        before = claimed.farm_now("shop")["traffic"]
+        octets = _ask_again(connection, 200)
+        assert claimed.run("/usr/bin/python3", "-c", OFFLOADED) == "1\n"
+        wait_until(
+            lambda: claimed.farm_now("shop")["traffic"]["bytes_out"] > before["bytes_out"] + octets,
+            "bytes of an offloaded connection counted", 15,
+        )  # fmt: skip
+        assert claimed.farm_now("shop")["traffic"]["new"] == 1
+
+        for backend in farm["backends"].values():
+            backend["state"] = "disabled"
+        claimed.put_farm("shop", farm)
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            _ask_again(connection, 1)
+
+    for backend in farm["backends"].values():
+        backend["state"] = "enabled"
+    claimed.put_farm("shop", farm | {"offload": False})
+    claimed.wait_healthy("shop", "web1", "web2")
+    with lab.client.stay(VIRTUAL_ADDRESS) as connection:
+        _ask_again(connection, 10)
+        assert claimed.run("/usr/bin/python3", "-c", OFFLOADED) == "0\n"
+        assert claimed.farm_now("shop")["offload_reasons"] == ["it is switched off for this farm"]

@@ -15,6 +15,9 @@ KILLED = Expected(
 def test_traffic_flows_on_when_the_agent_is_killed(lab: Laboratory, claimed: Appliance) -> None:
     claimed.put_farm("shop", demo_farm(lab.backends))
     claimed.wait_healthy("shop", "web1", "web2")
+    assert lab.client.tally(10, VIRTUAL_ADDRESS) == {"web1": 5, "web2": 5}
+    wait_until(lambda: claimed.farm_now("shop")["traffic"]["new"] == 10, "10 connections counted", 15)
+    passed = claimed.farm_now("shop")["traffic"]["bytes_out"]
     claimed.expected.append(KILLED)
     # Kept down, else systemd starts it again at once. The socket stays open, as it does when the agent hangs.
     claimed.run("systemctl", "stop", "sluice-agent.socket", "sluice-agent.service")
@@ -24,7 +27,9 @@ def test_traffic_flows_on_when_the_agent_is_killed(lab: Laboratory, claimed: App
     claimed.run("systemctl", "start", "sluice-agent.socket")
     claimed.wait_ready(60)
     assert lab.client.tally(10, VIRTUAL_ADDRESS) == {"web1": 5, "web2": 5}
-    assert claimed.farm_now("shop")["traffic"]["new"] == 20, "the agent must adopt what the kernel holds"
+    wait_until(lambda: claimed.farm_now("shop")["traffic"]["new"] == 30, "what the kernel held is adopted", 15)
+    # Those that came while nobody counted are known to connection tracking, for a minute still.
+    assert claimed.farm_now("shop")["traffic"]["bytes_out"] > 2.5 * passed > 0
 
 
 def test_a_killed_agent_is_started_again(lab: Laboratory, claimed: Appliance) -> None:
@@ -81,6 +86,7 @@ def test_a_full_data_partition_refuses_changes_and_balances(lab: Laboratory, cla
     claimed.wait_healthy("shop", "web1", "web2")
     claimed.run("/usr/bin/python3", "-c", FILL, check=False)
     claimed.run("dd", "if=/dev/zero", "of=/data/rest", "bs=4096", check=False)
+    claimed.expected.append(Expected("sluice-agent.service", "A request failed: .* full", "the story fills the disk"))
     snapshot = claimed.snapshot()
 
     answer = claimed.api("PUT", "/api/v1/farms/other", demo_farm(lab.backends, addresses=["10.20.0.101"]))

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Real clients: each request is a new connection, and its outcome is a word."""
 
+import http.client
 import socket
 from collections import Counter
+from contextlib import closing
 
 from lab.namespaces import Host
 
@@ -43,6 +45,13 @@ class Client:
                 return TIMEOUT
             except OSError:
                 return UNREACHABLE
+
+    def stay(self, address: str, port: int = 80, *, timeout: float = 10.0) -> "closing[http.client.HTTPConnection]":
+        """Open one connection for many requests, a context manager that closes it; OSError if it cannot be."""
+        with self.host.entered():
+            connection = http.client.HTTPConnection(address, port, timeout=timeout)
+            connection.connect()
+        return closing(connection)
 
     def ask(self, address: str, port: int = 80, *, timeout: float = 10.0) -> str:
         """Send one datagram from a new port, and return what was answered: a name, "refused" or "timeout"."""
