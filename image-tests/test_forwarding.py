@@ -9,6 +9,7 @@ import pytest
 from lab.appliance import VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6, Appliance, demo_farm
 from lab.laboratory import Laboratory
 from lab.namespaces import BACKENDS, CLIENTS
+from lab.tunnel_end import TunnelEnd
 from lab.waiting import wait_until
 from lab.web import WebServer
 
@@ -32,24 +33,40 @@ def direct_servers(whole_lab: Laboratory) -> Iterator[Mapping[str, WebServer]]:
 def test_answers_of_a_direct_farm_go_past_the_appliance(
     lab: Laboratory, claimed: Appliance, direct_servers: Mapping[str, WebServer]
 ) -> None:
-    backends = {name: {"address": server.address} for name, server in direct_servers.items()}
-    backends |= {f"{name}-six": {"address": server.address6} for name, server in direct_servers.items()}
-    farm = demo_farm({}, addresses=[VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6], protocols=["tcp", "udp"], forwarding="direct")
+    answer_past_the_appliance("direct", lab, claimed, direct_servers)
+
+
+def test_a_tunnel_farms_backends_get_packets_within_others(
+    lab: Laboratory, claimed: Appliance, direct_servers: Mapping[str, WebServer]
+) -> None:
+    with ExitStack() as stack:
+        ends = [stack.enter_context(TunnelEnd(server.host)) for server in direct_servers.values()]
+        answer_past_the_appliance("tunnel", lab, claimed, direct_servers)
+        assert all(end.taken[family] >= 7 for end in ends for family in (4, 6))
+
+
+def answer_past_the_appliance(
+    forwarding: str, lab: Laboratory, claimed: Appliance, servers: Mapping[str, WebServer]
+) -> None:
+    """Connections and datagrams of both IP families are shared out, and their answers do not come back."""
+    backends = {name: {"address": server.address} for name, server in servers.items()}
+    backends |= {f"{name}-six": {"address": server.address6} for name, server in servers.items()}
+    farm = demo_farm({}, addresses=[VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6], protocols=["tcp", "udp"], forwarding=forwarding)
     claimed.put_farm("shop", farm | {"backends": backends})
     claimed.wait_healthy("shop", *backends)
 
     for address in (VIRTUAL_ADDRESS, VIRTUAL_ADDRESS6):
         answers = lab.client.turns(10, address)
         assert answers == answers[:2] * 5
-        assert sorted(answers[:2]) == sorted(direct_servers)
+        assert sorted(answers[:2]) == sorted(servers)
         asked = [lab.client.ask(address) for _ in range(4)]
         assert asked == asked[:2] * 2
-        assert sorted(asked[:2]) == sorted(direct_servers)
+        assert sorted(asked[:2]) == sorted(servers)
 
     wait_until(lambda: claimed.farm_now("shop")["traffic"]["new"] == 28, "28 flows counted", 15)
     counted = [each["traffic"] for each in claimed.farm_now("shop")["backends"].values()]
     assert [(each["new"], each["bytes_in"] > 0, each["bytes_out"]) for each in counted] == [(7, True, 0)] * 4
-    assert lab.client.address in {seen.client for seen in direct_servers["dsr1"].seen}
+    assert lab.client.address in {seen.client for seen in servers["dsr1"].seen}
 
 
 def test_a_stateless_farm_rewrites_addresses_and_ports_both_ways(lab: Laboratory, claimed: Appliance) -> None:

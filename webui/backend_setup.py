@@ -7,13 +7,25 @@ from ipaddress import ip_address
 EXAMPLE = ("192.0.2.10", "2001:db8::10")
 """The virtual addresses in the documentation."""
 
+_ENDS = {
+    4: (
+        "modprobe ipip",
+        "ip link set tunl0 up",
+        "sysctl -w net.ipv4.conf.all.rp_filter=0",
+        "sysctl -w net.ipv4.conf.tunl0.rp_filter=0",
+    ),
+    6: ("modprobe ip6_tunnel", "ip link set ip6tnl0 up"),
+}
+"""The end of a tunnel, by IP family: devices that Linux brings along."""
 _SILENT = ("sysctl -w net.ipv4.conf.all.arp_ignore=1", "sysctl -w net.ipv4.conf.all.arp_announce=2")
 
 
 def backend_setup(forwarding: str, addresses: Iterable[object]) -> list[str]:
     """The commands for a Linux backend, as root; none where the forwarding needs nothing of it."""
-    if forwarding != "direct":
+    if forwarding not in ("direct", "tunnel"):
         return []
-    words = [str(address) for address in addresses] or list(EXAMPLE)
-    held = [f"ip address add {word}/{ip_address(word).max_prefixlen} dev lo" for word in words]
-    return [*(_SILENT if any(":" not in word for word in words) else ()), *held]
+    virtual = [ip_address(str(address)) for address in addresses] or [ip_address(word) for word in EXAMPLE]
+    families = sorted({address.version for address in virtual})
+    ends = [line for family in families for line in _ENDS[family]] if forwarding == "tunnel" else []
+    held = [f"ip address add {address}/{address.max_prefixlen} dev lo" for address in virtual]
+    return [*ends, *(_SILENT if 4 in families else ()), *held]

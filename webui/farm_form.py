@@ -134,7 +134,7 @@ class FarmForm(ReasonForm):
             return True
         if section == "source" and self.forwarding.data == "snat":
             return True
-        if section == "flows" and self.forwarding.data in ("stateless", "direct"):
+        if section == "flows" and self.forwarding.data in ("stateless", "direct", "tunnel"):
             return True
         return any(_tells(self[name]) for name in SECTIONS[section])
 

@@ -7,6 +7,7 @@ _OPTIONS = {
     "snat": "Source NAT",
     "stateless": "Stateless NAT",
     "direct": "Direct (layer 2)",
+    "tunnel": "Tunnel (layer 3)",
     "round-robin": "Round robin",
     "weighted": "Weighted",
     "source-hash": "Source hash",

@@ -49,16 +49,17 @@ _RULES = """\
   can be taken so.
 - A sorry server is of a family of the farm, one for each; where the protocol is `all`, it has no `port` either.
 - The address of a backend or sorry server is no virtual address, and a farm names the same server and port once.
-- Farms with `stateless` or `direct` have no protocol `all`, no persistence, no limits (`limit_rate`,
+- Farms with `stateless`, `direct` or `tunnel` have no protocol `all`, no persistence, no limits (`limit_rate`,
   `limit_connections`, `limit_resets`, `strict_tcp`), no `log_prefix`, no `max_connections`, no network lists, no
-  ceilings, DSCP or class of traffic; their servers are in a network of a link, and no virtual address is a link's own.
+  ceilings, DSCP or class of traffic, and no virtual address is a link's own. With the first two servers are in a
+  network of a link; with `tunnel` none is an address of a link, and all farms together have 1024 servers at most.
 - With `stateless` there is one virtual address of each IP family, ports are single ones, no server has a `port` where
-  there are several, and no other enabled farm that is not `direct` asks the same server at the same protocol and port.
-  All farms with `stateless` together have at most 400 000 combinations of server, protocol and port.
-- With `direct` a server's `port` is left out or the farm's only one, and each server stands once.
+  there are several, and no other enabled farm, but with `direct` or `tunnel`, asks the same server at the same protocol
+  and port. All farms with `stateless` together have at most 400 000 combinations of server, protocol and port.
+- With `direct` and `tunnel` a server's `port` is left out or the farm's only one, and each server stands once.
 - A `source_pool` is for farms with `snat`. Its addresses are of the farm's families, in a network of a link, and no
-  server, gateway or virtual address of a farm with `stateless`, `direct` or network lists. All farms together have at
-  most 64 different pools, of 4096 addresses.
+  server, gateway or virtual address of a farm with `stateless`, `direct`, `tunnel` or network lists. All farms together
+  have at most 64 different pools, of 4096 addresses.
 - At most 64 farms have a `persistence_size`, together for 4194304 clients (times two for a farm of both IP families).
 - The other farms with persistence have at most 64 different settings of it (kind, timeout, prefixes).
 - All farms together have at most 32 different settings of limits for each IP family (bounds, prefix, action, strict,

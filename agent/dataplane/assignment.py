@@ -16,6 +16,9 @@ from agent.model import Configuration, Family, Farm, SorryServer
 LAST_MARK = 0xFFFFFF
 """Marks are 1 to this; the upper 8 bits of a packet's or connection's mark are kept for other uses."""
 
+FIRST_TUNNEL = 0x1000000
+"""The index of tunnel 0: the kernel numbers other devices from 1 on, one by one."""
+
 BackendKey = tuple[str, str, int | None]
 """Name, address and port of a backend within its farm. Sorry servers are, too, by names that no backend can have."""
 
@@ -51,6 +54,8 @@ class Assignment:
     sides: Mapping[Side, SideNumbers] = field(default_factory=dict)
     next_farm: int = 1
     next_backend: int = 1
+    tunnels: Mapping[str, int] = field(default_factory=dict)
+    """The network device that leads to each server with the forwarding `tunnel`, by its address."""
 
 
 def assign(
@@ -124,6 +129,27 @@ def backend_keys(side: Side, farm: Farm) -> Iterator[BackendKey]:
 def sorry_name(server: SorryServer) -> str:
     """What a sorry server is called among its farm's backends: one of each family has a name of its own."""
     return f"!{server.address.version}"
+
+
+def tunnel_name(index: int) -> str:
+    """What a tunnel is called."""
+    return f"sluice{index - FIRST_TUNNEL}"
+
+
+def tunnel_indexes(addresses: Collection[str], before: Mapping[str, int]) -> dict[str, int]:
+    """The index of the tunnel to each of `addresses`.
+
+    What had one keeps it; others get the lowest that nobody had, since both devices are there while one takes over.
+    """
+    taken = set(before.values())
+    kept = {address: before[address] for address in addresses if address in before}
+    index = FIRST_TUNNEL
+    for address in sorted(addresses - kept.keys()):
+        while index in taken:
+            index += 1
+        kept[address] = index
+        taken.add(index)
+    return kept
 
 
 class _Marks:

@@ -4,6 +4,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from agent.dataplane import buckets, consistent, forwarded, quality, screening
@@ -15,6 +16,7 @@ from agent.dataplane.assignment import (
     backend_keys,
     sides,
     sorry_name,
+    tunnel_indexes,
 )
 from agent.dataplane.ingress import FARM, answer, course, entrances, leaves, picking
 from agent.dataplane.limits import COUNTERS, Limits, Resets, policies
@@ -64,9 +66,10 @@ def compile_ruleset(
     """
     farms = sides(config)
     near = [each for each in near if _LINK_NAME.fullmatch(each[0])]
-    reaches = {side: _reach(side, farm, near, own_addresses) for side, farm in farms.items()}
     parts = previous.parts if isinstance(previous, Ruleset) else {}
     before = previous.assignment if isinstance(previous, Ruleset) else previous or Assignment()
+    tunnels = tunnel_indexes(_tunnelled(farms), before.tunnels)
+    reaches = {side: _reach(side, farm, near, own_addresses, tunnels) for side, farm in farms.items()}
     wanted = {side: usable(side, farm, weights.get(side.farm, {})) for side, farm in farms.items()}
     known = {side: roles_of(side, farm, wanted[side], (roles or {}).get(side.farm, {})) for side, farm in farms.items()}
     unchanged = {
@@ -74,7 +77,7 @@ def compile_ruleset(
         for side, farm in farms.items()
         if side in parts and _same(parts[side], farm, wanted[side], known[side]) and parts[side].reach == reaches[side]
     }
-    assignment = assign(farms, wanted, before, unchanged)
+    assignment = replace(assign(farms, wanted, before, unchanged), tunnels=tunnels)
     result: dict[Side, Part] = {}
     for side, farm in farms.items():
         numbers = assignment.sides[side]
@@ -96,12 +99,21 @@ def _reach(
     farm: Farm,
     near: Collection[tuple[str, int | None, Network]],
     own: Collection[Address],
+    tunnels: Mapping[str, int],
 ) -> Reach:
     if not farm.at_ingress:
         asked = farm.addresses if screening.screened(farm) else ()
         return Reach(own=frozenset(each for each in asked if each.version == side.family and each in own))
+    if farm.forwarding == "tunnel":
+        return forwarded.tunnelled(farm, backend_keys(side, farm), tunnels, own)
     networks = [(index, network) for _, index, network in near if index is not None]
     return forwarded.reach_of(farm, backend_keys(side, farm), networks, own)
+
+
+def _tunnelled(farms: Mapping[Side, Farm]) -> set[str]:
+    """The addresses that tunnels lead to."""
+    sided = ((side, farm) for side, farm in farms.items() if farm.forwarding == "tunnel")
+    return {address for side, farm in sided for _name, address, _port in backend_keys(side, farm)}
 
 
 def _wholes(farms: Mapping[Side, Farm], assignment: Assignment, before: Mapping[str, Whole]) -> Mapping[str, Whole]:
@@ -299,7 +311,7 @@ def chains_of(
         if ingress:
             families.add(side.family)
             rewritten.update({side.family} if part.farm.forwarding == "stateless" else ())
-            found.update(forwarded.lives_of(part.farm, side.family))
+            found.update(forwarded.chains_of(part.farm, side.family))
         elif part.farm.persistence != "none" and (part.weights or part.farm.persistence_size is not None):
             # Clients in a map of the farm's own outlive a time without backends, as those in the shared ones do.
             found.update(filter(None, [Persistence.of(part.farm, side.family, part.numbers.mark)]))

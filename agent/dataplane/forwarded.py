@@ -6,8 +6,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import product
 
 from agent.dataplane.assignment import LAST_MARK, BackendKey, Side, SideNumbers
-from agent.dataplane.ingress import DATAGRAMS, FARM, REWRITTEN, life
+from agent.dataplane.ingress import CHANGED, DATAGRAMS, FARM, UNWELCOME, life
 from agent.dataplane.pool import HashPicker, Picker
+from agent.dataplane.quality import Stage
 from agent.dataplane.ruleset import Element, Elements, Reach
 from agent.dataplane.tables import ANSWER, IngressChain
 from agent.model import Backend, Family, Farm, SorryServer
@@ -29,18 +30,25 @@ def reach_of(farm: Farm, keys: Iterable[BackendKey], near: Networks, own: Collec
     return Reach(exits, frozenset(address for address in farm.addresses if address in own))
 
 
-def marks_of(farm: Farm, mark: int) -> list[int]:
+def tunnelled(farm: Farm, keys: Iterable[BackendKey], tunnels: Mapping[str, int], own: Collection[Address]) -> Reach:
+    """How these backends of a side are reached where each has a tunnel: `tunnels` has the device by address."""
+    exits = {name: tunnels[address] for name, address, _port in keys}
+    return Reach(exits, frozenset(address for address in farm.addresses if address in own))
+
+
+def marks_of(farm: Farm, family: Family, mark: int) -> list[int]:
     """The marks that a backend's flows have in packets: UDP's are told from the others, since they end otherwise."""
-    mark |= _way(farm)
+    mark |= _way(farm, family)
     kinds = [
         kind for kind, has in ((0, {"tcp", "sctp"} & {*farm.protocols}), (DATAGRAMS, "udp" in farm.protocols)) if has
     ]
     return [mark | kind for kind in kinds]
 
 
-def _way(farm: Farm) -> int:
-    """The bit of its backends' marks by which they are rewritten."""
-    return REWRITTEN if farm.forwarding == "stateless" else 0
+def _way(farm: Farm, family: Family) -> int:
+    """The bit of its backends' marks by which their packets are changed."""
+    fragmented = farm.forwarding == "tunnel" and family == 4
+    return CHANGED if farm.forwarding == "stateless" or fragmented else 0
 
 
 def backend_of(mark: int) -> int:
@@ -48,14 +56,15 @@ def backend_of(mark: int) -> int:
     return mark & LAST_MARK
 
 
-def lives_of(farm: Farm, family: Family) -> list[IngressChain]:
-    """The chains that say how long flows of a side are known."""
-    return [life(family, _timeout(farm, mark)) for mark in marks_of(farm, 0)]
+def chains_of(farm: Farm, family: Family) -> list[IngressChain | Stage]:
+    """The chains that say how long flows of a side are known, and the one that has tunnels lead one way."""
+    lives = [life(family, _timeout(farm, mark)) for mark in marks_of(farm, family, 0)]
+    return [*lives, UNWELCOME] if farm.forwarding == "tunnel" else [*lives]
 
 
 def balanced(side: Side, farm: Farm, mark: int, picker: Picker | HashPicker, sequence: Iterable[int]) -> Elements:
     """What leads from the farm to its backends, whose marks are in `sequence` by bucket."""
-    key, way = str(mark | FARM), _way(farm)
+    key, way = str(mark | FARM), _way(farm, side.family)
     return {
         "in_pickers": {key: (f"jump {picker.name}", str(side))},
         f"in_{picker.buckets}": {f"{key} . {number}": (str(who | way), "") for number, who in enumerate(sequence)},
@@ -86,20 +95,20 @@ def hops(
     elements: dict[str, dict[str, Element]] = {}
     family = side.family
     for (backend, address, port), number in numbers.backends.items():
-        for mark in marks_of(farm, number):
+        for mark in marks_of(farm, family, number):
             key = str(mark)
             elements.setdefault(f"hops{family}", {})[key] = (address, f"{side.farm}/{backend}")
             elements.setdefault("begun", {})[key] = ("", "")
             elements.setdefault("lives", {})[key] = (f"jump {life(family, _timeout(farm, mark)).name}", "")
             stays = backend not in gone or (not gone[backend] and not mark & DATAGRAMS)
-            if mark & REWRITTEN and port is not None:
+            if farm.forwarding == "stateless" and port is not None:
                 elements.setdefault("target_ports", {})[key] = (str(port), "")
             if stays and backend not in reach.exits:
                 elements.setdefault("waiting", {})[key] = ("", "")
             elif stays:
                 link = (str(reach.exits[backend]), "")
-                elements.setdefault("ways" if mark & REWRITTEN else "exits", {})[key] = link
-                if mark & REWRITTEN:
+                elements.setdefault("ways" if mark & CHANGED else "exits", {})[key] = link
+                if farm.forwarding == "stateless":
                     elements.setdefault(f"targets{family}", {})[key] = (address, "")
         if farm.forwarding == "stateless" and backend in reach.exits:
             answers = str(number | ANSWER)

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import HashPicker, Picker
+from agent.dataplane.quality import Stage
 from agent.dataplane.tables import ANSWER_MARK, IngressChain
 from agent.model import MAX_FORWARDED, Family
 
@@ -20,8 +21,8 @@ FARM = 0x4000000
 """The bit of a packet's mark that tells a farm's mark from a backend's, as long as no backend is chosen."""
 DATAGRAMS = 0x1000000
 """The bit of a backend's mark for its UDP flows: when it fails they leave it, where TCP connections may stay."""
-REWRITTEN = 0x2000000
-"""The bit of a backend's mark where address and port are rewritten on the way to it."""
+CHANGED = 0x2000000
+"""The bit of a backend's mark where packets are changed on the way to it: rewritten, or made fit for a tunnel."""
 
 FLOWS_SIZE = 1 << 20
 """Flows of an IP family: a new one beyond is dropped, since nothing would hold its packets together."""
@@ -32,11 +33,21 @@ OPENING = 30
 CLOSING = 120
 """Seconds that a TCP connection is known after its client has said that it ends."""
 
+MAY_BE_FRAGMENTED = 0xBFFF
+"""What is left of the flags and offset of an IPv4 packet's fragment without *don't fragment*."""
+
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]")
 """What may be in the name of a link and not in that of a chain."""
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _ETHERTYPES: dict[Family, str] = {4: "ip", 6: "ip6"}
 FAMILIES: tuple[Family, ...] = (4, 6)
+
+UNWELCOME = Stage(
+    "untunnelled",
+    "type filter hook input priority -1; policy accept",
+    ("meta l4proto 4 drop", "meta l4proto 41 drop"),
+)
+"""While there are tunnels, what comes back by one is dropped: who claims to be a backend could claim to be anybody."""
 
 _FLOWS = f"size {FLOWS_SIZE}; flags dynamic,timeout;"
 _KEYS = {4: "ip saddr . ip daddr . meta l4proto . @th,0,32", 6: "ip6 saddr . ip6 daddr . meta l4proto . @th,0,32"}
@@ -67,7 +78,7 @@ _SETS = f"""\
 	map targets4 {{ typeof meta mark : ip daddr; {_HOT} comment "backend, packets rewritten -> address"; }}
 	map targets6 {{ typeof meta mark : ip6 daddr; {_HOT} comment "backend, packets rewritten -> address"; }}
 	map target_ports {{ typeof meta mark : th dport; {_HOT} comment "the same, to a port of its own"; }}
-	map ways {{ typeof meta mark : meta oif; {_HOT} comment "the same -> link"; }}
+	map ways {{ typeof meta mark : meta oif; {_HOT} comment "backend, packets changed -> link"; }}
 	map replies4 {{ typeof meta iif . ip saddr . meta l4proto . th sport : meta mark; comment "answers of backends"; }}
 	map replies6 {{ typeof meta iif . ip6 saddr . meta l4proto . th sport : meta mark; comment "answers of backends"; }}
 	map origins4 {{ typeof meta mark : ip saddr; counter; comment "answers of a backend -> virtual address"; }}
@@ -91,9 +102,8 @@ def course(family: Family) -> tuple[IngressChain, ...]:
     service = f"{address} daddr . meta l4proto . th dport"
     # By its link, too: nobody else may speak as a backend does, since what is rewritten is forwarded.
     reply = f"meta iif . {address} saddr . meta l4proto . th sport map @replies{family}"
-    # Without a target the packet is not rewritten, and its flow is lost as it would be without an exit.
-    rewrite = f"{address} daddr set meta mark map @targets{family} goto port{family}"
-    rewritten = f"meta mark and {REWRITTEN:#x} != 0"
+    changed = f"meta mark and {CHANGED:#x} != 0"
+    away = f"fwd {address} to meta mark map {hops} device meta mark map @ways"
     forget = (f"delete {fresh} {{ {key} : meta mark }}", f"delete {flows} {{ {key} : meta mark }}")
 
     def chain(name: str, *rules: str, to: tuple[IngressChain, ...] = ()) -> IngressChain:
@@ -102,16 +112,22 @@ def course(family: Family) -> tuple[IngressChain, ...]:
     port = chain(
         "port",
         *(f"{protocol} dport set meta mark map @target_ports" for protocol in _PROTOCOLS),
-        f"fwd {address} to meta mark map {hops} device meta mark map @ways",
+        away,
     )
+    # Who has no target and no way comes back: its flow is lost as it would be without an exit.
+    rewrite = f"{address} daddr set meta mark map @targets{family} goto {port.name}"
+    # Without its leave to be fragmented, an IPv4 packet that the tunnel makes too large would be lost without a word.
+    tunnel = (f"ip frag-off set ip frag-off and {MAY_BE_FRAGMENTED:#x} {away}",) if family == 4 else ()
+    changing = chain("change", rewrite, *tunnel, to=(port,))
+    change = f"{changed} jump {changing.name}"
     pick = chain(
         "pick",
         "meta mark vmap @in_pickers",
         f"meta l4proto udp meta mark set meta mark or {DATAGRAMS:#x}",
-        f"{rewritten} meta mark @begun add {flows} {{ {key} timeout {OPENING}s : meta mark }} {rewrite}",
+        f"{changed} meta mark @begun add {flows} {{ {key} timeout {OPENING}s : meta mark }} jump {changing.name}",
         f"meta mark @begun add {flows} {{ {key} timeout {OPENING}s : meta mark }} {forward}",
         "counter name stranded drop",
-        to=(port,),
+        to=(changing,),
     )
     start = chain(
         "open",
@@ -133,29 +149,29 @@ def course(family: Family) -> tuple[IngressChain, ...]:
         f"add {fresh} {{ {key} timeout {FRESH}s : meta mark }}",
         "meta mark vmap @lives",
         forward,
-        f"{rewritten} {rewrite}",
+        change,
         f"goto {lost.name}",
-        to=(lost,),
+        to=(changing, lost),
     )
-    reset = chain("reset", *forget, forward, f"{rewritten} {rewrite}", to=(port,))
+    reset = chain("reset", *forget, forward, change, to=(changing,))
     ended = chain(
         "ended",
         f"tcp flags & rst != 0 goto {reset.name}",
         f"update {flows} {{ {key} timeout {CLOSING}s : meta mark }}",
         forward,
-        f"{rewritten} {rewrite}",
+        change,
         f"goto {lost.name}",
-        to=(reset, lost),
+        to=(reset, changing, lost),
     )
     ending = chain("ending", f"meta mark set {key} map {flows} goto {ended.name}", to=(ended,))
     arrive = chain(
         "arrive",
         f"tcp flags & (fin | rst) != 0 goto {ending.name}",
         f"meta mark set {key} map {fresh} {forward}",
-        f"{rewritten} {rewrite}",
+        change,
         f"meta mark set {key} map {flows} goto {known.name}",
         f"goto {start.name}",
-        to=(ending, known, start),
+        to=(ending, changing, known, start),
     )
     enter = chain(
         "enter",
@@ -163,7 +179,7 @@ def course(family: Family) -> tuple[IngressChain, ...]:
         f"{address} saddr @answering{family} meta mark set {reply} notrack",
         to=(arrive,),
     )
-    return enter, arrive, ending, ended, reset, known, lost, start, pick, port
+    return enter, arrive, ending, ended, reset, known, lost, start, pick, changing, port
 
 
 @lru_cache(maxsize=2)
@@ -182,7 +198,7 @@ def body() -> str:
 def version() -> str:
     """What changes with any permanent part or chain of these."""
     made = (chain for family in FAMILIES for chain in (*course(family), answer(family), life(family, 0)))
-    return body() + "".join(chain.body for chain in made)
+    return f"{body()}{UNWELCOME}" + "".join(chain.body for chain in made)
 
 
 def rank_of(name: str) -> int:

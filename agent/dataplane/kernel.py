@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from struct import Struct
 from typing import Any
 
@@ -16,12 +17,13 @@ from agent.dataplane.forwarded import backend_of
 from agent.dataplane.limits import COUNTERS
 from agent.dataplane.offload import NOTHING_OFFERED, REFUSED, Offered, probe
 from agent.dataplane.readback import HOPS, TARGETS
-from agent.dataplane.refusal import KernelRefused, first_line, refusal, refused
+from agent.dataplane.refusal import KernelRefused, first_line, refusal, refused, untunnelled
 from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
 from agent.dataplane.script import CHAIN_SETS, CHAINS, OFFLOAD, Command, delta, delta_from, fresh, text
 from agent.dataplane.skeleton import ELEMENT_SETS, SKELETON, VERSION
 from agent.dataplane.tables import INGRESS, TABLE
 from agent.dataplane.tracer import CannotTrace, Tracer
+from agent.dataplane.tunnels import TunnelFailed, Tunnels
 from agent.model.trace import Origin, Service
 
 _log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ _KEYS_SINCE = (1, 1)
 
 
 class Kernel:
-    """`table inet sluice` and `table netdev sluice` of the network namespace that the first call was made in.
+    """`table inet sluice`, `table netdev sluice` and tunnels of the network namespace that the first call was made in.
 
     Every method blocks and may be called from any thread, one at a time: run them in one worker thread. Missing
     libraries show as KernelRefused, missing rights as KernelRefused (check, apply) or OSError (all others).
@@ -45,6 +47,7 @@ class Kernel:
         # What the kernel holds, as far as is known: a ruleset of ours, elements that were found, or nothing of use.
         self._known: Ruleset | Elements | None = None
         self._transactions = netlink.Transactions()
+        self._tunnels = Tunnels()
         self._looked = False
         self._absent = True
         self._offered: tuple[tuple[frozenset[tuple[str, int]], bool], Offered] | None = None
@@ -59,7 +62,8 @@ class Kernel:
             self.counting.listen()
         except OSError as error:
             _log.warning("the kernel does not tell what ends: %s", error)
-        return self._read(thoroughly=False)
+        numbers = self._read(thoroughly=False)
+        return numbers and replace(numbers, tunnels=self._tunnels.read())
 
     def check(self, ruleset: Ruleset) -> None:
         """Ask the kernel whether it would take the change to `ruleset`; changes nothing. Raises KernelRefused."""
@@ -79,12 +83,24 @@ class Kernel:
 
         UDP flows and unanswered TCP connections of backends that left or failed are forgotten right after it, and all
         connections of those that are to be cut: their clients are balanced anew. Where somebody else has changed the
-        table meanwhile, that is mended.
+        table meanwhile, that is mended. Tunnels come before what leads to them, and go after it.
         """
+        tunnels = ruleset.assignment.tunnels
+        try:
+            self._tunnels.prepare(tunnels)
+        except TunnelFailed as failed:
+            raise untunnelled(ruleset, failed.address, failed.reason) from None
+        except OSError as error:
+            raise KernelRefused(f"the kernel's links cannot be asked: {error}") from None
         self._send(ruleset, dry=False)
         stale, cut = self._stale(ruleset)
         self._applied = self._known = ruleset
         self._forget(stale, cut=cut)
+        try:
+            self._tunnels.retire(tunnels)
+        except OSError as error:
+            # Nothing leads there any more; the next change tries again.
+            _log.warning("tunnels that nobody uses could not be removed: %s", error)
 
     def offer(self, links: Collection[tuple[str, int]], hardware: bool) -> Offered:
         """What established connections can be offloaded to, asked of the kernel when something is new; nothing changes.

@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
 from agent.dataplane.forwarded import backend_of
-from agent.dataplane.ingress import FARM
+from agent.dataplane.ingress import FARM, UNWELCOME
 from agent.dataplane.limits import PREFIXES
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.ruleset import Element, Elements
@@ -14,7 +14,9 @@ from agent.dataplane.tables import INGRESS
 from agent.model import Family
 
 _COMES = re.compile(
-    "|".join(("hash", "persist", "dscp", "grade", "quality", "pool", "screen", "sift", "sieve", *PREFIXES))
+    "|".join(
+        ("hash", "persist", "dscp", "grade", "quality", "pool", "screen", "sift", "sieve", UNWELCOME.name, *PREFIXES)
+    )
 )
 """The names of chains of `table inet sluice` that come and go; in the other table all do."""
 _FAMILIES: dict[str, Family] = {"4": 4, "6": 6}

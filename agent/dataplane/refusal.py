@@ -4,6 +4,7 @@
 import re
 from collections.abc import Sequence
 
+from agent.dataplane.ruleset import Ruleset
 from agent.dataplane.script import Command
 
 _FIELDS = {
@@ -14,6 +15,8 @@ _FIELDS = {
     "hosts": "backends",
     "hops": "backends",
     "exits": "backends",
+    "targets": "backends",
+    "ways": "backends",
     "graded": "backends",
     "pooled": "source_pool",
     "ceilings": "rate_in",
@@ -56,3 +59,13 @@ def first_line(error: str) -> str:
     """The first line of an error that says anything."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     return lines[0] if lines else "no reason was given"
+
+
+def untunnelled(ruleset: Ruleset, address: str, reason: str) -> KernelRefused:
+    """The refusal of a tunnel to `address`, with the farm that wants it."""
+    wanting = (
+        side.farm
+        for side, part in ruleset.parts.items()
+        if part.farm.forwarding == "tunnel" and any(key[1] == address for key in part.numbers.backends)
+    )
+    return KernelRefused(f"no tunnel to {address} can be made: {reason}", min(wanting, default=None), "backends")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from agent.dataplane.assignment import tunnel_name
 from agent.dataplane.ingress import rank_of
 from agent.dataplane.layout import is_network_set
 from agent.dataplane.limits import Meter, meters_named, meters_of
@@ -69,6 +70,8 @@ class Command:
 def script(ruleset: Ruleset) -> str:
     """A script for `nft -f`: the kernel then holds this ruleset, whatever our tables held before."""
     lines = ["# What Sluice has the kernel hold. Load it with: nft -f FILE", SKELETON]
+    for address, index in sorted(ruleset.assignment.tunnels.items()):
+        lines.append(f"# Beside it, the tunnel {tunnel_name(index)} (link {index}) to {address}")
     structure = (*_come(ruleset.chains, _sets_of(ruleset.chains)), *_offload({}, ruleset.offload))
     lines.extend(command.text for command in structure)
     for farm, elements in ruleset.pieces():

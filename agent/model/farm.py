@@ -13,7 +13,7 @@ from agent.model.types import Address, BitRate, Dscp, HostAddress, LogPrefix, Na
 
 Protocol = Literal["tcp", "udp", "sctp", "all"]
 Family = Literal[4, 6]
-Forwarding = Literal["dnat", "snat", "stateless", "direct"]
+Forwarding = Literal["dnat", "snat", "stateless", "direct", "tunnel"]
 Scheduler = Literal["round-robin", "weighted", "source-hash", "priority"]
 Persistence = Literal["none", "address", "address-port"]
 WhenDown = Literal["reject", "drop"]
@@ -70,7 +70,9 @@ class Farm(Part):
         "`stateless`: as with destination NAT, but without connection tracking: faster, and with less of what else a "
         "farm can have. "
         "`direct`: backends get packets as they come and answer clients themselves; each has the virtual addresses, "
-        "too.",
+        "too. "
+        "`tunnel`: backends, which may be behind routers, get packets in IP tunnels and answer clients themselves; "
+        "each has the virtual addresses, too, and the end of a tunnel.",
     )
     source_pool: list[SourceRange] = Field(
         default_factory=list,
@@ -85,8 +87,8 @@ class Farm(Part):
         ge=60,
         le=604_800,
         title="Flow timeout",
-        description="With `stateless` and `direct`: a TCP connection or SCTP association without a packet of its "
-        "client for so long is forgotten, and balanced anew.",
+        description="With `stateless`, `direct` and `tunnel`: a TCP connection or SCTP association without a packet of "
+        "its client for so long is forgotten, and balanced anew.",
         json_schema_extra={"unit": "s"},
     )
     flow_timeout_udp: int = Field(
@@ -368,12 +370,17 @@ class Farm(Part):
     @property
     def at_ingress(self) -> bool:
         """Whether its packets are forwarded as they come in, past connection tracking."""
+        return self.forwarding in ("stateless", "direct", "tunnel")
+
+    @property
+    def needs_neighbours(self) -> bool:
+        """Whether its servers must be in networks of the appliance's links."""
         return self.forwarding in ("stateless", "direct")
 
     @property
     def keeps_ports(self) -> bool:
         """Whether backends get every packet with the port that the client asked for."""
-        return self.forwarding == "direct"
+        return self.forwarding in ("direct", "tunnel")
 
     def packet_features(self) -> tuple[str, ...]:
         """The fields that say something which has to be done to every packet, where they say it."""

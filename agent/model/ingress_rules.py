@@ -13,6 +13,8 @@ from agent.model.types import Address
 
 MAX_FORWARDED = 131_072
 """Backends of all farms at ingress, twice where a farm serves UDP and others: their sets in the kernel do not grow."""
+MAX_TUNNELS = 1024
+"""Servers that packets are tunnelled to: each is a network device, of 48 kB of the kernel's memory."""
 
 MAX_ANSWERS = 400_000
 """Combinations of server, protocol and port of all `stateless` farms: each is an element, and takes 160 bytes here."""
@@ -55,18 +57,22 @@ def _answering(farm: Farm) -> int:
 def off_link(config: Configuration, on_link: Callable[[Address], bool], words: str) -> Iterator[Fault]:
     """A fault for each server that is to be on a link and is not. `words` name the networks that are."""
     for name, farm in config.farms.items():
-        if farm.enabled and farm.at_ingress:
+        if farm.enabled and farm.needs_neighbours:
             for where, server in _servers(name, farm):
                 if not on_link(server.address):
                     yield Fault(
                         f"{where}/address",
                         f"{server.address} is in no network of a link ({words}), as with `{farm.forwarding}` it must "
-                        "be; use a server beside the appliance, give a link an address in its network, or use `dnat`",
+                        "be; use a server beside the appliance, give a link an address in its network, or use `tunnel` "
+                        "or `dnat`",
                     )
 
 
 def taken(config: Configuration, own: Collection[Address]) -> Iterator[Fault]:
-    """A fault for each virtual address that is a link's own: backends hold it, too, or answer from it."""
+    """A fault for each virtual address that is a link's own: backends hold it, too, or answer from it.
+
+    And for each server to which packets would be sent in a tunnel that ends where it begins.
+    """
     for name, farm in config.farms.items():
         if farm.enabled and farm.at_ingress:
             for index, address in enumerate(farm.addresses):
@@ -76,6 +82,25 @@ def taken(config: Configuration, own: Collection[Address]) -> Iterator[Fault]:
                         f"{address} is an address of a link, which with `{farm.forwarding}` cannot be balanced; use "
                         "another virtual address",
                     )
+        if farm.enabled and farm.forwarding == "tunnel":
+            for where, server in _servers(name, farm):
+                if server.address in own:
+                    yield Fault(
+                        f"{where}/address",
+                        f"{server.address} is an address of a link: a tunnel leads to another host; use that one's",
+                    )
+
+
+def tunnels(config: Configuration) -> Iterator[Fault]:
+    """A fault if packets would be sent in too many tunnels."""
+    farms = (farm for farm in config.farms.values() if farm.enabled and farm.forwarding == "tunnel")
+    servers = {server.address for farm in farms for _, server in _servers("", farm)}
+    if len(servers) > MAX_TUNNELS:
+        yield Fault(
+            pointer("farms"),
+            f"have {len(servers)} servers with `tunnel`; the appliance takes {MAX_TUNNELS}: use `direct` or `dnat` for "
+            "some of them",
+        )
 
 
 def _servers(name: str, farm: Farm) -> Iterator[tuple[str, Backend | SorryServer]]:

@@ -126,7 +126,7 @@ def _unreached(config: Configuration, networks: Collection[Network]) -> Iterator
         )
 
     for name, farm in config.farms.items():
-        if not farm.enabled or farm.at_ingress:  # `unreachable` asks more of these
+        if not farm.enabled or farm.needs_neighbours:  # `unreachable` asks more of these
             continue
         for backend_name, backend in farm.backends.items():
             if not reached(backend.address) and backend.state != "disabled":

@@ -46,6 +46,7 @@ def faults(config: Configuration) -> Iterator[Fault]:
     yield from ingress_rules.size(config)
     yield from ingress_rules.answers(config)
     yield from pool_rules.faults(config)
+    yield from ingress_rules.tunnels(config)
     for name, farm in config.farms.items():
         yield from farm_rules.faults(name, farm)
         yield from ingress_rules.faults(name, farm)

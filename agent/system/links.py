@@ -4,12 +4,16 @@
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_interface
+from struct import Struct
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
+from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from agent.model.types import Address, Interface
 from agent.system.rtnetlink import PROTO_SLUICE, FoundAddress, dump_addresses
@@ -17,6 +21,11 @@ from agent.system.rtnetlink import PROTO_SLUICE, FoundAddress, dump_addresses
 Network = IPv4Network | IPv6Network
 
 _ETHERNET = 1
+_TUNNELS = (768, 769)
+"""ARPHRD_TUNNEL, ARPHRD_TUNNEL6 (linux/if_arp.h): IPv4 or IPv6 in packets of the one or the other."""
+_HEADER, _LINK = Struct("=4xHH"), Struct("=2xHi")
+"""Type and flags of a message; its body: type and index of a device (linux/netlink.h, linux/rtnetlink.h)."""
+_BODY = 16
 _CARRIER = 1 << 16
 _UP = 1 << 0
 _LOOPBACK = 1 << 3
@@ -87,12 +96,32 @@ def placed_addresses(links: Iterable[SystemLink]) -> set[Address]:
 
 
 def read_links() -> list[SystemLink]:
-    """Every link but the loopback, by ifindex. Blocks for milliseconds; raises OSError."""
+    """Every link but the loopback and tunnels without an address, by ifindex. Blocks for milliseconds; raises OSError.
+
+    Nobody comes in by such a tunnel. Those to backends may be a thousand.
+    """
     try:
         with IPRoute() as netlink:
-            return _links(netlink.get_links(), dump_addresses(netlink))
+            addresses = dump_addresses(netlink)
+            return _links(_dump(netlink, {each.index for each in addresses}), addresses)
     except NetlinkError as error:
         raise OSError(error.code, f"the kernel does not list its links: {error}") from None
+
+
+def _dump(netlink: IPRoute, addressed: Collection[int]) -> Iterator[Any]:
+    """What the kernel says of each link that is not a tunnel, or has an address."""
+
+    def parse(data: bytes, offset: int, length: int) -> Any:
+        """Only what is asked for: to read all of a thousand others takes a second."""
+        kind, flags = _HEADER.unpack_from(data, offset)
+        if kind == RTM_NEWLINK:
+            device, index = _LINK.unpack_from(data, offset + _BODY)
+            if device in _TUNNELS and index not in addressed:
+                return None
+        return netlink.marshal.parse_one_message(kind, flags, 0, data, offset, length)
+
+    flags = NLM_F_REQUEST | NLM_F_DUMP
+    yield from netlink.nlm_request(ifinfmsg(), msg_type=RTM_GETLINK, msg_flags=flags, parser=parse)
 
 
 def _links(messages: Iterable[Any], found: Iterable[FoundAddress]) -> list[SystemLink]:

@@ -46,7 +46,7 @@ class Servers(Box):
         self.machines = {number: Namespace() for number in (1, 2, 3)}
         self.backends.run(_switch)
         self.backends.run(_plug, "return", self.client.descriptor, "eth1")
-        self.client.run(_loosen)
+        self.client.run(loosen)
         self.client.run(add_addresses, "eth1", list(RETURN.values()))
         for number, machine in self.machines.items():
             self.backends.run(_plug, f"port{number}", machine.descriptor, "eth0")
@@ -54,7 +54,7 @@ class Servers(Box):
 
     def set_up(self, number: int) -> None:
         """Make this namespace backend `number`."""
-        _loosen()
+        loosen()
         mine = [backend_address(number, family) for family in (4, 6)]
         add_addresses("eth0", mine, list(RETURN.values()))
         hold()
@@ -83,7 +83,7 @@ def hold() -> None:
             netlink.addr("add", index=index, address=address, prefixlen=128 if ":" in address else 32)
 
 
-def _loosen() -> None:
+def loosen() -> None:
     """Take packets in by another link than the one that leads back."""
     for name in ("all", "default"):
         set_sysctl(f"net/ipv4/conf/{name}/rp_filter", "0")

@@ -68,7 +68,7 @@ FARM = st.fixed_dictionaries(
     {
         "ports": st.sampled_from([[1], [2, 3], ["1-4"], [9, "5-8"], ["all"], [1, "3-4", "6-9"]]),
         "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp", "sctp"]]),
-        "forwarding": st.sampled_from(["dnat", "snat", "direct", "stateless"]),
+        "forwarding": st.sampled_from(["dnat", "snat", "direct", "stateless", "tunnel"]),
         "scheduler": st.sampled_from(["round-robin", "weighted", "source-hash"]),
         "hash_prefix4": st.sampled_from([24, 32]),
         "persistence": st.sampled_from(["none", "none", "address", "address-port"]),
@@ -106,12 +106,12 @@ DOCUMENTS = st.lists(
 def _fit(settings, backends, host):
     """Leave out what the farm's forwarding cannot do."""
     forwarding = settings.get("forwarding")
-    if forwarding not in ("direct", "stateless"):
+    if forwarding not in ("direct", "stateless", "tunnel"):
         return
     settings |= {"persistence": "none", "sorry_servers": [], "limit_rate": None, "limit_connections": None}
     settings |= {"limit_resets": None, "strict_tcp": False, "log_prefix": None}
     for name in backends:
-        if forwarding == "direct":
+        if forwarding != "stateless":
             backends[name] = backends[name] | {"port": None}
         elif name != "six":
             # Its answers must not be those of another farm's backends.
@@ -151,6 +151,14 @@ def test_any_sequence_of_changes_leads_to_the_last_document(documents):
         for side, numbers in ruleset.assignment.sides.items():
             assert (kept.sides[side].mark, kept.sides[side].backends) == (numbers.mark, numbers.backends)
         farms_now = {side.farm: part.farm for side, part in ruleset.parts.items()}
+        tunnelled = {
+            str(backend.address)
+            for farm in farms_now.values()
+            if farm.forwarding == "tunnel"
+            for backend in farm.backends.values()
+        }
+        assert ruleset.assignment.tunnels.keys() == tunnelled
+        assert len(set(ruleset.assignment.tunnels.values())) == len(tunnelled)
         assert len(ruleset.marks()) == sum(len(farm.backends) + len(farm.sorry_servers) for farm in farms_now.values())
 
 

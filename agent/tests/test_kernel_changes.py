@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from kernel_far import has_tunnels
 from kernel_net import Box, backend_address, expected, farm, until
 
 from agent.dataplane import KernelRefused, compile_ruleset, script
@@ -206,6 +207,7 @@ def test_what_somebody_else_removed_is_mended_by_the_next_change(box, caplog):
 
 def test_random_changes_leave_the_kernel_equal_to_a_fresh_load(box):
     dice = random.Random(20261122)
+    ways = ["dnat", "snat", "direct", "stateless", *["tunnel"] * has_tunnels()]
     for _ in range(25):
         farms, weights = {}, {}
         for name, port in (("a", 80), ("b", 81), ("c", 82)):
@@ -213,7 +215,7 @@ def test_random_changes_leave_the_kernel_equal_to_a_fresh_load(box):
                 numbers = dice.sample([1, 2, 3, 4], dice.randint(0, 4))
                 settings = {
                     "enabled": dice.random() < 0.8,
-                    "forwarding": dice.choice(["dnat", "snat", "direct", "stateless"]),
+                    "forwarding": dice.choice(ways),
                     "protocols": dice.choice([["tcp"], ["udp"], ["tcp", "udp"]]),
                 }
                 farms[name] = farm(*numbers, ports=(port, port + dice.choice([100, 200])), **settings)

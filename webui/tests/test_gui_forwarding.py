@@ -29,6 +29,30 @@ def test_a_direct_farm_is_made_and_its_page_says_how_backends_are_set_up(browser
     assert shared_agent.client().farm("straight").farm.flow_timeout == 600
 
 
+def test_a_tunnel_farm_says_how_the_ends_of_its_tunnels_are_set_up(browser, shared_agent):
+    # Not enabled: the kernel that this runs on need not have tunnels.
+    far = {"address": "198.51.100.1"}
+    farm = {
+        "addresses": ["192.0.2.194"],
+        "ports": [80],
+        "forwarding": "tunnel",
+        "enabled": False,
+        "backends": {"far": far},
+    }
+    shared_agent.client().put_farm("far", farm)
+    page = browser.open("/farms/far")
+    assert "Tunnel (layer 3)" in page.text
+    told = page.one(id="backend-setup").text
+    assert "ip link set tunl0 up" in told
+    assert "ip address add 192.0.2.194/32 dev lo" in told
+    assert "ip6tnl0" not in told
+    form = browser.open("/farms/far/edit")
+    assert "open" in form.one(id="part-flows").attributes
+    assert "ip link set ip6tnl0 up" in form.one(id="part-flows").text
+    browser.fill({"persistence": "address"}, press="save")
+    assert "use the scheduler source-hash" in browser.faults()["persistence"]
+
+
 def test_a_stateless_farm_has_timeouts_and_needs_nothing_of_its_backends(browser, shared_agent):
     farm = {"addresses": ["192.0.2.193"], "ports": [80], "forwarding": "stateless", "flow_timeout": 300}
     shared_agent.client().put_farm("plainly", farm)
@@ -52,3 +76,6 @@ def test_the_documentation_has_the_same_commands():
     assert all(f"    {command}\n" in text for command in commands)
     assert backend_setup("dnat", EXAMPLE) == []
     assert backend_setup("direct", ["2001:db8::1"]) == ["ip address add 2001:db8::1/128 dev lo"]
+    tunnel = backend_setup("tunnel", [])
+    assert tunnel[-4:] == commands
+    assert "\n".join(f"    {command}" for command in tunnel) in text
