@@ -7,30 +7,29 @@ from collections.abc import Sequence
 from agent.dataplane.ruleset import Ruleset
 from agent.dataplane.script import Command
 
-_FIELDS = {
-    "services": "addresses",
-    "ranges": "ports",
-    "whole": "addresses",
-    "backends": "backends",
-    "hosts": "backends",
-    "hops": "backends",
-    "exits": "backends",
-    "targets": "backends",
-    "ways": "backends",
-    "graded": "backends",
-    "pooled": "source_pool",
-    "ceilings": "rate_in",
-    "classes": "traffic_class",
-    "markings": "dscp_in",
-}
+FIELDS = {
+    "services": "addresses", "ranges": "ports", "whole": "addresses",
+    "pickers": "scheduler", "choosers": "scheduler", "buckets": "scheduler", "shared": "scheduler",
+    "backends": "backends", "hosts": "backends", "masqueraded": "forwarding", "pooled": "source_pool",
+    "static": "persistence_static", "usable": "persistence", "slow": "offload",
+    "admitted": "limit_rate", "over_rate": "limit_rate", "over_connections": "limit_connections",
+    "over_resets": "limit_resets", "resetters": "limit_resets", "not_syn": "strict_tcp",
+    "graded": "backends", "ceilings": "rate_in", "classes": "traffic_class", "markings": "dscp_in",
+    "screen_services": "addresses", "screen_ranges": "ports", "screen_whole": "addresses",
+    "sieves": "allow", "unlisted": "allow", "denied": "deny",
+    "hops": "backends", "exits": "backends", "waiting": "backends", "begun": "backends", "lives": "flow_timeout",
+    "targets": "backends", "target_ports": "backends", "ways": "backends",
+    "replies": "backends", "origins": "addresses", "origin_ports": "ports",
+}  # fmt: skip
+"""The field of a farm that its elements in a set come from; the names of sets without family and `in_`."""
 _PLACE = re.compile(r"^[^:\n]*:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
 
 
 class KernelRefused(Exception):
     """The kernel (or libnftables) does not take a ruleset; nothing has changed.
 
-    `message` is the kernel's reason in one line, `farm` the farm it concerns and `field` the field of it ("addresses"
-    or "backends"), each None where it cannot be told.
+    `message` is the kernel's reason in one line, `farm` the farm it concerns and `field` the field of it, each None
+    where it cannot be told.
     """
 
     def __init__(self, message: str, farm: str | None = None, field: str | None = None) -> None:
@@ -42,8 +41,17 @@ class KernelRefused(Exception):
 
 def refused(reason: str, command: Command | None) -> KernelRefused:
     """The refusal of a command, with its farm and the field that the command comes from."""
-    field = _FIELDS.get(command.set_name.removeprefix("in_").rstrip("46")) if command and command.farm else None
-    return KernelRefused(reason, command.farm if command else None, field)
+    if command is None or command.farm is None:
+        return KernelRefused(reason)
+    field = FIELDS.get(plain(command.set_name))
+    if field and field.endswith("_in") and all(key.endswith(" . reply") for key in command.elements):
+        field = field.removesuffix("in") + "out"
+    return KernelRefused(reason, command.farm, field)
+
+
+def plain(set_name: str) -> str:
+    """The name of a set without what tells its table and IP family."""
+    return set_name.removeprefix("in_").rstrip("46")
 
 
 def refusal(error: str, commands: Sequence[Command], before: int) -> KernelRefused:

@@ -12,8 +12,10 @@ from rulesets import SIX, WEB, compiled, complete, merged
 from agent.dataplane import readback
 from agent.dataplane.limits import Limits, Log, Resets, meters_named
 from agent.dataplane.pool import HashPicker, picker_of
-from agent.dataplane.refusal import refusal
-from agent.dataplane.script import delta, text
+from agent.dataplane.refusal import FIELDS, plain, refusal, refused
+from agent.dataplane.script import Command, delta, text
+from agent.dataplane.skeleton import ELEMENT_SETS
+from agent.model import Farm
 from agent.model.types import LOG_PATTERN
 
 LOGS = st.none() | st.builds(Log, st.integers(1, 1000), st.from_regex(LOG_PATTERN, fullmatch=True))
@@ -94,3 +96,16 @@ def test_a_refusal_names_the_farm_and_field_of_the_line_that_nft_points_at():
     assert other.farm is None
     assert "not permitted" in other.message
     assert text(commands).splitlines()[line - 1] == commands[line - 1].text
+
+
+def test_elements_of_a_farm_in_every_set_are_told_by_a_field():
+    of_nobody = {"numbers", "virtual", "arms", "near", "answering", "screened", "screened_own"}
+    assert {plain(name) for name in ELEMENT_SETS} == FIELDS.keys() | of_nobody
+    assert set(FIELDS.values()) <= Farm.model_fields.keys()
+
+
+def test_the_direction_of_a_ceiling_or_mark_is_told():
+    ways = {"1 . original": ("", "")}, {"1 . reply": ("", "")}
+    for name, field in (("ceilings", "rate"), ("markings", "dscp")):
+        told = [refused("no", Command("add", name, way, "web")).field for way in ways]
+        assert told == [f"{field}_in", f"{field}_out"]
