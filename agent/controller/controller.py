@@ -16,11 +16,11 @@ from agent.controller.crowding import Crowding
 from agent.controller.host import UNDONE, Host
 from agent.controller.observe import Held, Observer, offload_troubles
 from agent.controller.opening import UNUSABLE, open_configuration
-from agent.controller.plan import Plan, adopted, kernel_fault, plan_after, plan_for
+from agent.controller.plan import Plan, adopted, kernel_fault, plan_after, plan_for, size_fault
 from agent.controller.tracing import Tracing
 from agent.dataplane import Assignment, Clients, Kernel, KernelRefused, Ruleset, script
 from agent.health import Checker, Target, Verdict, askers, targets
-from agent.model import MAX_BYTES, Codec, Configuration, Fault, Invalid
+from agent.model import Codec, Configuration, Invalid
 from agent.model.answers import ClientList, Preview
 from agent.model.state import StateNow, SystemNow, Trouble
 from agent.model.trace import Trace, TraceRequest
@@ -81,7 +81,8 @@ class Controller:
         self._ruleset: Ruleset | None = None
         self._times = self._times_kept = Times()
         self._askers: dict[Target, list[str]] = {}
-        # What the next wake is for: these farms, or everything.
+        # What the next wake is for: these farms, those that ask these subjects, or everything.
+        self._crowded: set[str] = set()
         self._turned: set[str] = set()
         self._all = False
         self._opening: list[Trouble] = []
@@ -89,7 +90,7 @@ class Controller:
         self._counted = Counted(kernel, run_directory / "traffic.json")
         self._observer = Observer(host, self._checker)
         self._clients = clients
-        self._crowding = Crowding(lambda who: self._run(kernel.open_connections, who), self._wake_for)
+        self._crowding = Crowding(lambda who: self._run(kernel.open_connections, who), self._crowding_changed)
         self._tracing = Tracing(kernel, self._run)
 
     @classmethod
@@ -142,9 +143,10 @@ class Controller:
         self._adopted = await self._run(adopted, self._kernel)
         self._counted.start(self._run)
         await self._crowding.begin(self._config.farms)
+        # First, so that what changes once the links were read is not missed.
+        self._host.watch(self._wake_for_all)
         async with self._lock:
             await self._converge()
-        self._host.watch(self._wake_for_all)
         self._keeper = asyncio.create_task(self._keep(), name="keep")
 
     async def stop(self) -> None:
@@ -178,17 +180,13 @@ class Controller:
             document = await self._run(self.codec.canonical, config)
             if current is not None and document == current.document:
                 return current
-            if len(document) > MAX_BYTES:
-                # What the API gives it must take.
-                words = (
-                    f"takes {len(document)} bytes with every field; the appliance takes {MAX_BYTES}: use fewer farms"
-                )
-                raise Invalid([Fault("", words)])
+            if oversize := size_fault(len(document)):
+                raise Invalid([oversize])
             plan = await self._run(self._verify, config)
             snapshot = await self._run(
                 lambda: self.store.prepare(config, author=author, comment=comment, parent=parent, document=document)
             )
-            known, times = self._checker.export(), self._times
+            known, times, full = self._checker.export(), self._times, self._crowding.full
             try:
                 await self._put(config, plan)
                 confirmed = await self._run(self.store.confirm, snapshot.number)
@@ -196,7 +194,7 @@ class Controller:
                 # Whatever it is, the document from before must be in force again.
                 _log.exception("snapshot %s could not be put in force", snapshot.number)
                 self._checker.restore(known)
-                self._times = times
+                self._times, self._crowding.full = times, full
                 await self._converge()
                 await self._run(self.store.abandon, snapshot.number)
                 if isinstance(error, StoreError):
@@ -356,7 +354,10 @@ class Controller:
 
     async def _follow(self) -> bool:
         """Follow what changed about backends, at the cost of their farms only; False where that is not enough."""
-        names = self._turned & self._config.farms.keys()
+        # Only now, and by subject: a verdict may have turned while a document with other farms or paces was committed.
+        turned = (farms for target, farms in self._askers.items() if target.subject in self._turned)
+        names = self._crowded.union(*turned) & self._config.farms.keys()
+        self._crowded.clear()
         self._turned.clear()
         if self._ruleset is None:
             return False
@@ -381,10 +382,11 @@ class Controller:
         _log.info(
             "%s %s port %s is %s: %s", target.check.type, target.address, target.port, verdict.health, verdict.reason
         )
-        self._wake_for(self._askers.get(target, ()))
+        self._turned.add(target.subject)
+        self._wake.set()
 
-    def _wake_for(self, farms: Iterable[str]) -> None:
-        self._turned.update(farms)
+    def _crowding_changed(self, farms: Iterable[str]) -> None:
+        self._crowded.update(farms)
         self._wake.set()
 
     async def _keep_health(self) -> None:

@@ -9,7 +9,7 @@ from time import monotonic
 from agent.controller.observe import Full, all_health, full_of
 from agent.dataplane import Assignment, Kernel, KernelRefused, Offered, Ruleset, compile_ruleset, reweigh
 from agent.health import Checker
-from agent.model import Configuration, Farm, Fault, pointer
+from agent.model import MAX_BYTES, Configuration, Farm, Fault, pointer
 from agent.model.state import Health, Role
 from agent.scheduling import Times, roles, weights
 from agent.system.links import SystemLink, near, own_addresses, placed_addresses
@@ -79,6 +79,13 @@ def kernel_fault(refused: KernelRefused) -> Fault:
     """What the kernel refuses, as a fault of the document."""
     where = pointer("farms", refused.farm, *([refused.field] if refused.field else [])) if refused.farm else ""
     return Fault(where, f"the kernel refuses it: {refused.message}")
+
+
+def size_fault(size: int) -> Fault | None:
+    """The fault of a document whose canonical form has so many bytes, if it is one: what the API gives it must take."""
+    if size <= MAX_BYTES:
+        return None
+    return Fault("", f"takes {size} bytes with every field; the appliance takes {MAX_BYTES}: use fewer farms")
 
 
 def _decided(

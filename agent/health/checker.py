@@ -108,6 +108,7 @@ class Checker:
         self._patience = patience
         self._patient_until: float | None = None
         self._checked: dict[str, _Checked] = {}
+        self._by_subject: dict[str, _Checked] = {}
         self._restored: dict[str, _Known] = {}
         self._hindered: dict[str, str] = {}
         self._stopping: set[asyncio.Task[None]] = set()
@@ -120,21 +121,22 @@ class Checker:
         if self._patient_until is None:
             self._patient_until = asyncio.get_running_loop().time() + self._patience
         wanted = {target.key: target for target in targets}
-        by_subject = {checked.target.subject: checked.known for checked in self._checked.values()}
         for key in self._checked.keys() - wanted.keys():
             self._stop(self._checked.pop(key))
         new = [target for key, target in wanted.items() if key not in self._checked]
         for target in new:
-            known = self._restored.get(target.key) or by_subject.get(target.subject) or _Known()
+            alike = self._by_subject.get(target.subject)
+            known = self._restored.get(target.key) or (alike.known if alike else _Known())
             checked = _Checked(target, known)
             self._checked[target.key] = checked
             delay = self._chance() * min(target.check.interval, len(new) / FIRST_TRIES_PER_SECOND)
             checked.task = asyncio.get_running_loop().create_task(self._run(checked, delay), name=f"check {target.key}")
+        self._by_subject = {checked.target.subject: checked for checked in self._checked.values()}
         self._restored.clear()
 
     def verdict(self, target: Target) -> Verdict:
-        """What is known of a target; unknown for one that is not checked."""
-        checked = self._checked.get(target.key)
+        """What is known of a target, or what `update` would begin with: unknown where nothing alike is checked."""
+        checked = self._checked.get(target.key) or self._by_subject.get(target.subject)
         return checked.verdict if checked else NOT_TRIED
 
     def hindrance(self) -> str | None:

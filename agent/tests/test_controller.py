@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is committed and what checks find is in the kernel, and told."""
 
-import asyncio
 import json
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agent.controller import ApplyFailed
-from agent.dataplane import KernelRefused, Ruleset
+from agent.dataplane import KernelRefused
 from agent.dataplane.assignment import Side
 from agent.model import Configuration, Invalid, canonical, validate
 from agent.snapshots import NotFound
@@ -51,11 +48,11 @@ async def test_what_would_be_too_large_to_be_put_again_is_refused(
 ) -> None:
     config = document()
     size = len(canonical(config))
-    monkeypatch.setattr("agent.controller.controller.MAX_BYTES", size - 1)
+    monkeypatch.setattr("agent.controller.plan.MAX_BYTES", size - 1)
     with pytest.raises(Invalid, match=f"takes {size} bytes with every field; the appliance takes {size - 1}"):
         await world.controller.commit(config, author="admin")
     assert serves(world) == set()
-    monkeypatch.setattr("agent.controller.controller.MAX_BYTES", size)
+    monkeypatch.setattr("agent.controller.plan.MAX_BYTES", size)
     await world.controller.commit(config, author="admin")
     assert serves(world) == {"web"}
 
@@ -131,37 +128,6 @@ async def test_a_verdict_that_cannot_be_followed_makes_everything_converge(
     await world.host.until(lambda: len(world.host.configured) > configured)
     assert world.kernel.holds.share("web", "a") == 0
     assert (await world.controller.state()).troubles == []
-
-
-async def test_a_verdict_that_comes_during_a_commit_is_not_lost(world: World, closed: socket.socket) -> None:
-    host, port = closed.getsockname()
-    check = {"interval": 0.1, "timeout": 0.1, "rise": 1, "fall": 1, "port": port}
-    backends = {"a": {"address": host, "port": port}}
-    await world.controller.commit(document(checks=[check], backends=backends), author="admin")
-    await world.host.until(lambda: world.kernel.holds.share("web", "a") == 0)
-    compiled, well = threading.Event(), threading.Event()
-    turned = asyncio.Event()
-    follow = world.controller._checker._on_change
-
-    def on_change(*arguments: Any) -> None:
-        follow(*arguments)
-        turned.set()
-
-    def check_of_the_kernel(_ruleset: Ruleset) -> None:
-        compiled.set()
-        assert well.wait(10)
-
-    world.controller._checker._on_change = on_change
-    world.kernel.check = check_of_the_kernel
-    commit = asyncio.create_task(
-        world.controller.commit(document("192.0.2.11", checks=[check], backends=backends), author="admin")
-    )
-    assert await asyncio.to_thread(compiled.wait, 10)
-    closed.listen()
-    await turned.wait()
-    well.set()
-    await commit
-    await world.host.until(lambda: world.kernel.holds.share("web", "a") == 1)
 
 
 async def test_state_tells_counters_shares_and_totals(world: World) -> None:

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the controller has in force after a start: the first one, one that was provisioned, one after faults."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.model import Configuration, canonical, parse
+from agent.model.state import Trouble
 from agent.snapshots import Store, StoreFull
 from agent.system.credentials import Provisioning
 from agent.tests.controller_world import WEB, World, document, running, serves
+from agent.tests.edges import HostEdge
 
 
 @pytest.fixture
@@ -25,6 +27,25 @@ async def test_the_first_start_makes_snapshot_1_of_the_default(world: World) -> 
     assert (snapshot.number, snapshot.author, snapshot.comment) == (1, "system", "First start")
     assert world.controller.config == Configuration()
     assert world.controller.troubles() == []
+
+
+async def test_a_link_that_changes_while_the_agent_starts_is_not_missed(tmp_path: Path) -> None:
+    class Plugged(HostEdge):
+        """A cable comes when the links have been read for the first time."""
+
+        def watch(self, changed: Callable[[], None]) -> None:
+            self._changed = changed
+
+        async def configure(self, config: Configuration) -> list[Trouble]:
+            if not self.configured:
+                self._changed()
+            return await super().configure(config)
+
+    world = World(tmp_path)
+    world.host = Plugged()
+    await world.start()
+    await world.host.until(lambda: len(world.host.configured) > 1)
+    await world.stop()
 
 
 async def test_a_commit_that_power_ended_is_undone_at_the_next_start(world: World) -> None:

@@ -225,9 +225,12 @@ async def test_a_changed_pace_keeps_the_verdict():
     async with checking([before], {"tcp": answers}) as (checker, changes):
         await answers.answer(CheckFailed("refused"))
         _, verdict = await changes.get()
+        assert checker.verdict(after) == verdict, "by it a commit is planned"
+        assert checker.verdict(target(81)).health == "unknown"
         checker.update([after])
         assert checker.verdict(after) == verdict
-        assert checker.verdict(before).health == "unknown"
+        checker.update([])
+        assert checker.verdict(after).health == "unknown"
 
 
 async def test_an_error_of_the_listener_ends_no_check():
