@@ -118,15 +118,10 @@ class Kernel:
 
     def turned_away(self) -> dict[str, dict[str, int]]:
         """How much limits turned away, by farm and limit (the names are TurnedAway's), of the farms that have them."""
-        farms = {part.numbers.mark: side.farm for side, part in self._applied.parts.items()} if self._applied else {}
         found: dict[str, dict[str, int]] = {}
         for limit, set_name in COUNTERS.items():
-            keys = [
-                key for _, each in (self._applied.pieces() if self._applied else ()) for key in each.get(set_name, ())
-            ]
-            for key, packets, _octets in elements.counters(set_name, keys) if keys else ():
-                counted = found.setdefault(farms[_MARK.unpack(key)[0]], {})
-                counted[limit] = counted.get(limit, 0) + packets
+            for farm, packets in self._by_farm(set_name).items():
+                found.setdefault(farm, {})[limit] = packets
         return found
 
     def dropped(self) -> dict[str, dict[str, int]]:
@@ -143,16 +138,17 @@ class Kernel:
                 if keys:
                     found[farm] = {quality.FIELDS[key.split()[-1]]: figures.get(key, 0) for key in keys}
         for set_name, field in screening.FIELDS.items():
-            for farm, packets in self._screened(set_name).items():
+            for farm, packets in self._by_farm(set_name).items():
                 found.setdefault(farm, {})[field] = packets
         return found
 
-    def _screened(self, set_name: str) -> dict[str, int]:
-        """The packets that a set has counted, by farm."""
+    def _by_farm(self, set_name: str) -> dict[str, int]:
+        """The packets that a set of farms' marks has counted, by farm; an element of anybody else's counts for none."""
         parts = self._applied.parts if self._applied else {}
         farms = {_MARK.pack(part.numbers.mark): side.farm for side, part in parts.items() if set_name in part.elements}
+        keys = [key for part in parts.values() for key in part.elements.get(set_name, ())]
         found: dict[str, int] = dict.fromkeys(farms.values(), 0)
-        for key, packets, _octets in elements.counters(set_name, ()) if farms else ():
+        for key, packets, _octets in elements.counters(set_name, keys) if farms else ():
             if key in farms:
                 found[farms[key]] += packets
         return found

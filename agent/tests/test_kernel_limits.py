@@ -13,6 +13,9 @@ from kernel_net import BALANCER, CLIENT, FRONT, VIRTUAL, Box, backend_address, e
 from kernel_packets import ACK, FIN, RST, SYN, Raw
 from kernel_peers import PLENTY
 
+from agent.dataplane import screening
+from agent.dataplane.limits import COUNTERS
+
 pytestmark = pytest.mark.kernel
 
 OTHERS = {4: "10.20.0.150", 6: "fd00:20:0:1::1"}
@@ -213,6 +216,14 @@ def test_counters_of_a_farm_outlive_a_change_of_its_limits_and_of_its_backends(b
         assert open_up(box, held, 1) == 1
         assert turned_away(box) == {"web": {"rate": 0, "connections": 2}}
         held.pop_all().close()
+
+
+def test_what_somebody_else_counts_among_farms_is_nobodys(box):
+    box.apply({"web": few(1, 2, deny=["bad"])}, lists={"bad": {"networks": []}})
+    for set_name in (*COUNTERS.values(), *screening.FIELDS):
+        box.nft(f"add element inet sluice {set_name} {{ 99 counter packets 7 bytes 700 }}")
+    assert turned_away(box) == {"web": {"connections": 0}}
+    assert box.balancer.run(box.kernel.dropped) == {"web": {"deny": 0}}
 
 
 def test_no_connection_is_lost_while_limits_come_and_go(box):
