@@ -101,7 +101,7 @@ class Codec:
         words: dict[str, dict[str, bytes]] = {}
         for part, before in self._read.items():
             if isinstance(content.get(part), dict):
-                words[part] = {name: _hash(each) for name, each in content[part].items()}
+                words[part] = {name: _hash(part, each) for name, each in content[part].items()}
                 for name, known in before.items():
                     if words[part].get(name) == known[0]:
                         content[part][name] = known[1]
@@ -123,9 +123,14 @@ class Codec:
         return ("{" + ",".join(f"{_plain(name)}:{members[name]}" for name in sorted(members)) + "}").encode()
 
 
-def _hash(content: Any) -> bytes:
-    # Without references (version 2) marshal writes equal values alike, and 1 unlike 1.0 and true.
-    return hashlib.blake2b(marshal.dumps(content, 2), digest_size=16).digest()
+def _hash(part: str, content: Any) -> bytes:
+    try:
+        # Without references (version 2) marshal writes equal values alike, and 1 unlike 1.0 and true.
+        written = marshal.dumps(content, 2)
+    except ValueError:
+        # It writes 2000 levels; how many are read depends on Python's version.
+        raise Invalid([Fault(pointer(part), "is nested too deeply")]) from None
+    return hashlib.blake2b(written, digest_size=16).digest()
 
 
 def _plain(content: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from documents import faults
 
-from agent.model import MAX_BYTES, Configuration, Invalid, canonical, parse, validate
+from agent.model import MAX_BYTES, Codec, Configuration, Fault, Invalid, canonical, parse, validate
 from agent.model.text import MAX_FAULTS, TOO_MANY
 
 
@@ -76,6 +76,18 @@ def test_a_document_is_an_object(content):
 def test_nesting_of_any_depth_is_a_fault(depth, signs, place):
     with pytest.raises(Invalid):
         parse(place % (signs[0] * depth + "1" + signs[1] * depth))
+
+
+@pytest.mark.parametrize("part", ["farms", "network_lists"])
+def test_nesting_that_is_read_but_not_written_is_a_fault(part, monkeypatch):
+    content = 1
+    for _ in range(3000):
+        content = [content]
+    # Python 3.11 does not read that deep, 3.13 does.
+    monkeypatch.setattr("agent.model.text.load", lambda _: {part: {"a": content}})
+    with pytest.raises(Invalid) as caught:
+        Codec().parse("")
+    assert caught.value.faults == [Fault(f"/{part}", "is nested too deeply")]
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1e-999", "9" * 400, "9" * 4000, "-0", "0.5", "1e0"])
