@@ -26,6 +26,11 @@ Chain = HashPicker | Persistence | PolicyChain | Stage | Marking | Sieve | Netwo
 """A chain, or a set, that is not of the skeleton: it comes with the first who wants it and goes with the last."""
 
 
+def body_of(chain: Chain) -> str:
+    """What stands between its braces, in one line."""
+    return chain.body if isinstance(chain, IngressChain) else "; ".join(filter(None, (chain.declaration, *chain.rules)))
+
+
 @dataclass(frozen=True)
 class Reach:
     """How a side lies among the links: the backends of one that is forwarded at ingress, and its addresses."""

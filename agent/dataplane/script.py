@@ -13,7 +13,7 @@ from agent.dataplane.offload import Offload, changes
 from agent.dataplane.persistence import OwnMap, own_maps
 from agent.dataplane.quality import GRADE, QUALITY
 from agent.dataplane.readback import TARGETS
-from agent.dataplane.ruleset import Chain, Element, Elements, Ruleset, changed
+from agent.dataplane.ruleset import Chain, Element, Elements, Ruleset, body_of, changed
 from agent.dataplane.screening import STAGES
 from agent.dataplane.skeleton import SKELETON
 from agent.dataplane.tables import INGRESS, INGRESS_CHAINS, TABLE, IngressChain, table_of
@@ -196,7 +196,7 @@ def _come(chains: Iterable[Chain], sets: Iterable[Meter | OwnMap]) -> list[Comma
     ]
     places = {_place(chain): chain for chain in chains}
     return come + [
-        Command("add", set_name, {name: (_body(places[set_name, name]), "")}, None)
+        Command("add", set_name, {name: (body_of(places[set_name, name]), "")}, None)
         for set_name, name in sorted(places, key=_order)
     ]
 
@@ -209,10 +209,6 @@ def _go(chains: Iterable[tuple[str, str]], sets: Iterable[Meter | OwnMap]) -> li
 
 def _offload(held: Mapping[str, frozenset[str]], new: Offload | None, *, again: bool = False) -> list[Command]:
     return [Command("add", OFFLOAD, {line: ("", "")}, None) for line in changes(TABLE, held, new, again=again)]
-
-
-def _body(chain: Chain) -> str:
-    return chain.body if isinstance(chain, IngressChain) else "; ".join(filter(None, (chain.declaration, *chain.rules)))
 
 
 def _made(verb: str, place: str, name: str, what: str) -> str:

@@ -6,12 +6,9 @@ That of `table inet sluice` stands here, that of `table netdev sluice` in `ingre
 
 from hashlib import sha256
 
-from agent.dataplane import ingress
+from agent.dataplane import ingress, samples
 from agent.dataplane.buckets import COARSE_SIZES
 from agent.dataplane.pool import chains
-from agent.dataplane.quality import GRADE, QUALITY
-from agent.dataplane.screening import STAGES
-from agent.dataplane.sources import POOLS
 from agent.dataplane.tables import ANSWER_MARK, INGRESS, INGRESS_SETS, TABLE
 from agent.model import MANAGEMENT_PORT, MAX_SERVICES
 
@@ -166,8 +163,8 @@ def _body() -> str:
 
 _BODY = _body()
 
-VERSION = sha256(f"{_BODY}{QUALITY}{GRADE}{STAGES}{POOLS}{ingress.version()}".encode()).hexdigest()[:16]
-"""Tells skeletons apart; the tables have it as the comment of their maps `numbers` and `in_numbers`."""
+VERSION = sha256(f"{_BODY}{samples.version()}".encode()).hexdigest()[:16]
+"""Tells skeletons apart, and what comes on demand; the comment of the tables' maps `numbers` and `in_numbers`."""
 
 SKELETON = f"""\
 table {TABLE}

@@ -2,6 +2,7 @@
 """What the kernel holds or refuses is understood again, without a kernel."""
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,11 @@ from agent.dataplane import readback
 from agent.dataplane.limits import Limits, Log, Resets, meters_named
 from agent.dataplane.pool import HashPicker, picker_of
 from agent.dataplane.refusal import FIELDS, plain, refusal, refused
+from agent.dataplane.ruleset import Chain, body_of
+from agent.dataplane.samples import samples, version
 from agent.dataplane.script import Command, delta, text
 from agent.dataplane.skeleton import ELEMENT_SETS
+from agent.dataplane.tables import IngressChain
 from agent.model import Farm
 from agent.model.types import LOG_PATTERN
 
@@ -109,3 +113,9 @@ def test_the_direction_of_a_ceiling_or_mark_is_told():
     for name, field in (("ceilings", "rate"), ("markings", "dscp")):
         told = [refused("no", Command("add", name, way, "web")).field for way in ways]
         assert told == [f"{field}_in", f"{field}_out"]
+
+
+def test_the_version_changes_with_every_kind_of_chain_that_comes_on_demand():
+    kinds = {type(each) for each in samples()}
+    assert kinds | {IngressChain} == set(get_args(Chain))
+    assert all(body_of(each) in version() for each in samples())

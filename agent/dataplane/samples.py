@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One of each chain, set and map that comes on demand, in each of its forms: with them the skeleton's version changes.
+
+What the kernel holds is known again by name. So a rule that is written in another way must not be met under its name.
+"""
+
+from collections.abc import Iterator
+
+from agent.dataplane import ingress
+from agent.dataplane.limits import COUNTERS, Away, Limits, Log, ResetGate, Resets, meters_of
+from agent.dataplane.persistence import Persistence, own_maps
+from agent.dataplane.pool import HashPicker
+from agent.dataplane.quality import GRADE, QUALITY, Marking
+from agent.dataplane.ruleset import Chain, body_of
+from agent.dataplane.screening import STAGES, NetworkSet, Sieve
+from agent.dataplane.sources import POOLS, SourcePool
+
+_LOG = Log(10, "log")
+
+
+def samples() -> Iterator[Chain]:
+    """One of each chain; those of ingress are in its own version."""
+    yield from (QUALITY, GRADE, POOLS, *STAGES, ResetGate(), Marking(8))
+    yield from (Away(reason, reject, _LOG) for reason in COUNTERS for reject in (False, True))
+    for family in ingress.FAMILIES:
+        for port in (False, True):
+            yield HashPicker(family, 509, 24, port)
+            yield Persistence(family, 24, port, 60, static=True)
+            yield Persistence(family, 24, port, 60, static=False, size=1000, mark=1)
+        for log in (None, _LOG):
+            yield Resets(family, 24, 10, log)
+            yield from (Limits(family, 24, 10, 20, 30, reject, strict=True, log=log) for reject in (False, True))
+        yield Sieve(family, ("one",), ("two",))
+        yield NetworkSet("one", family)
+        yield from (SourcePool(family, addresses) for addresses in (("one",), ("one", "two")))
+
+
+def version() -> str:
+    """What changes with any of them."""
+    chains = list(samples())
+    declared = [*meters_of(chains), *own_maps(chains)]
+    said = {each.name: body_of(each) for each in chains} | {each.name: each.declaration for each in declared}
+    return f"{sorted(said.items())}{ingress.version()}"
