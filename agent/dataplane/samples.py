@@ -7,8 +7,8 @@ What the kernel holds is known again by name. So a rule that is written in anoth
 from collections.abc import Iterator
 
 from agent.dataplane import ingress
-from agent.dataplane.limits import COUNTERS, Away, Limits, Log, ResetGate, Resets, meters_of
-from agent.dataplane.persistence import Persistence, own_maps
+from agent.dataplane.limits import COUNTERS, Away, Limits, Log, Meter, ResetGate, Resets, meters_of
+from agent.dataplane.persistence import OwnMap, Persistence, own_maps
 from agent.dataplane.pool import HashPicker
 from agent.dataplane.quality import GRADE, QUALITY, Marking
 from agent.dataplane.ruleset import Chain, body_of
@@ -38,6 +38,6 @@ def samples() -> Iterator[Chain]:
 def version() -> str:
     """What changes with any of them."""
     chains = list(samples())
-    declared = [*meters_of(chains), *own_maps(chains)]
+    declared: list[Meter | OwnMap] = [*meters_of(chains), *own_maps(chains)]
     said = {each.name: body_of(each) for each in chains} | {each.name: each.declaration for each in declared}
     return f"{sorted(said.items())}{ingress.version()}"
