@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from agent.cli import listing
-from agent.cli.text import count, duration, moment, outline, plain, scalar, size, table
+from agent.cli import listing, status
+from agent.cli.text import count, duration, moment, outline, plain, scalar, table
 from agent.client.connection import AgentDown, Connection
 
 Hidden = Callable[[str], str]
@@ -74,82 +74,6 @@ def _comment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parent", type=number, metavar="N", help="refuse the change unless snapshot N is in force", default=None
     )
-
-
-def _status(arguments: argparse.Namespace, agent: Connection) -> Any:
-    del arguments
-    return {"system": agent.request("GET", "/system").json(), "state": agent.request("GET", "/state").json()}
-
-
-def _show_status(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
-    del arguments
-    system, state = content["system"], content["state"]
-    yield plain(f"{system['product']} {system['version']} on {system['hostname']}, up {duration(system['uptime_s'])}")
-    yield f"Snapshot {scalar(state['snapshot'])} is in force."
-    if not state["farms"]:
-        yield "There are no farms."
-    for name, farm in sorted(state["farms"].items()):
-        where = ", ".join(farm["addresses"])
-        what = "/".join(farm["protocols"]) + " " + ", ".join(map(str, farm["ports"]))
-        yield ""
-        yield plain(f"{name}: {farm['status']}, {where}, {what}, {farm['scheduler']}, {farm['forwarding']}")
-        yield from _backends(farm)
-        if any((farm["turned_away"] or {}).values()):
-            counts = ", ".join(f"{limit} {count(number)}" for limit, number in farm["turned_away"].items())
-            yield f"turned away by limits: {counts}"
-    troubles = {(trouble["code"], trouble["message"]) for trouble in [*system["troubles"], *state["troubles"]]}
-    if troubles:
-        yield ""
-    for _, message in sorted(troubles):
-        yield plain(f"! {message}")
-
-
-_STANDING = {"standby": "standby", "full": "full", "draining": "drain", "drained": "drained", "disabled": "disabled"}
-"""What is told of a backend in its role instead of its health."""
-
-
-def _backends(farm: Any) -> Iterator[str]:
-    head = ("backend", "address", "health", "weight", "share", "active", "new", "in", "out", "reason")
-    rows = [
-        (
-            name,
-            backend["address"] if backend["port"] is None else _endpoint(backend["address"], backend["port"]),
-            "starting" if backend["ramp"] else _STANDING.get(backend["role"], backend["health"]),
-            backend["weight"],
-            f"{backend['share']:.1%}",
-            count(backend["traffic"]["active"]),
-            count(backend["traffic"]["new"]),
-            size(backend["traffic"]["bytes_in"]),
-            size(backend["traffic"]["bytes_out"]),
-            _reason(backend),
-        )
-        for name, backend in sorted(farm["backends"].items())
-    ]
-    if rows:
-        yield from ("  " + line for line in table(head, rows, right=(3, 4, 5, 6, 7, 8)).splitlines())
-    else:
-        yield "  no backends"
-    if farm["dropped"]:
-        yield "  dropped packets: " + ", ".join(f"{name} {count(number)}" for name, number in farm["dropped"].items())
-    if farm["offload"] == "none" and farm["status"] != "disabled":
-        yield plain(f"  not offloaded: {'; '.join(farm['offload_reasons'])}")
-    for sorry in farm["sorry_servers"]:
-        if sorry["answers"] or sorry["traffic"]["active"]:
-            where = sorry["address"] if sorry["port"] is None else _endpoint(sorry["address"], sorry["port"])
-            said = "answers, since no backend takes connections" if sorry["answers"] else "finishes what it has"
-            yield f"  sorry server {where} {said}; active: {count(sorry['traffic']['active'])}"
-
-
-def _reason(backend: Any) -> str:
-    if backend["ramp"]:
-        return f"starts slowly, {backend['ramp']:.0%} of its weight"
-    if backend["role"] != "draining" or not backend["drain_ends"]:
-        return str(backend["reason"])
-    return f"what is left at {moment(backend['drain_ends'])} UTC is cut"
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
@@ -364,7 +288,7 @@ def _show_trace(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
 
 
 COMMANDS = (
-    Command("status", "farms and backends as they are now", _nothing, _status, _show_status),
+    Command("status", "farms and backends as they are now", _nothing, status.status, status.show_status),
     Command("show", "the configuration in force", _show_arguments, _show, _show_show),
     Command("clients", "the clients that a farm remembers", _clients_arguments, _clients, _show_clients),
     Command("lists", "the network lists, and who uses them", _nothing, listing.lists, listing.show_lists),

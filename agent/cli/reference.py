@@ -48,7 +48,9 @@ _RULES = """\
 - Where the protocol is `all`, it stands alone, `ports` is `["all"]`, and backends have no `port`. No address of a link
   can be taken so.
 - A sorry server is of a family of the farm, one for each; where the protocol is `all`, it has no `port` either.
-- The address of a backend or sorry server is no virtual address, and a farm names the same server and port once.
+- The address of a backend or sorry server is no virtual address, and a farm names the same server and port once: one
+  without a `port` is asked at the farm's, if that has one only.
+- The backends that `persistence_static` names are the farm's, whether it has persistence or not.
 - Farms with `stateless`, `direct` or `tunnel` have no protocol `all`, no persistence, no limits (`limit_rate`,
   `limit_connections`, `limit_resets`, `strict_tcp`), no `log_prefix`, no `max_connections`, no network lists, no
   ceilings, DSCP or class of traffic, and no virtual address is a link's own. With the first two servers are in a

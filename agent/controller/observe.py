@@ -27,6 +27,7 @@ from agent.model.state import (
     Trouble,
     TurnedAway,
 )
+from agent.model.unused import without_effect
 from agent.scheduling import STEPS, Times, roles, status, weights
 from agent.system import facts, hostname
 
@@ -135,6 +136,7 @@ class Observer:
             when_down=farm.when_down,
             offload=kind,
             offload_reasons=reasons,
+            without_effect=without_effect(farm, held.config.links.values()),
             exact_turn=bool(ruleset and ruleset.exact_turn(name)),
             traffic=Traffic(
                 active=sum(each.active for each in everyone),

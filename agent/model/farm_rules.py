@@ -14,6 +14,11 @@ def faults(name: str, farm: Farm) -> Iterator[Fault]:
         yield from rule(name, farm)
 
 
+def only_port(farm: Farm) -> int | None:
+    """The port at which servers without one of their own are asked, where the farm has one only; else None."""
+    return farm.ports[0].first if len(farm.ports) == 1 and farm.ports[0].single else None
+
+
 def _families(name: str, farm: Farm) -> Iterator[Fault]:
     served = {backend.address.version for backend in farm.backends.values()}
     for index, address in enumerate(farm.addresses):
@@ -66,8 +71,6 @@ def _hashing(name: str, farm: Farm) -> Iterator[Fault]:
 
 
 def _persistence(name: str, farm: Farm) -> Iterator[Fault]:
-    if farm.persistence == "none":
-        return
     if farm.persistence == "address-port" and "all" in farm.protocols:
         yield Fault(
             pointer("farms", name, "persistence"),
@@ -99,6 +102,7 @@ def _limits(name: str, farm: Farm) -> Iterator[Fault]:
 
 
 def _sorry_servers(name: str, farm: Farm) -> Iterator[Fault]:
+    only = only_port(farm)
     for index, server in enumerate(farm.sorry_servers):
         where = pointer("farms", name, "sorry_servers", index, "address")
         family = server.address.version
@@ -115,8 +119,8 @@ def _sorry_servers(name: str, farm: Farm) -> Iterator[Fault]:
                 pointer("farms", name, "sorry_servers", index, "port"),
                 "is not possible where the protocol is `all`: not every protocol has ports; leave it out",
             )
-        for backend_name, backend in sorted(farm.backends.items()):
-            if (backend.address, backend.port) == (server.address, server.port):
+        for backend_name, backend in sorted(farm.backends.items() if not farm.keeps_ports else ()):
+            if (backend.address, backend.port or only) == (server.address, server.port or only):
                 yield Fault(where, f"is the same server and port as backend {backend_name}; use another server")
 
 

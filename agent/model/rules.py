@@ -206,12 +206,13 @@ def _backends(config: Configuration) -> Iterator[Fault]:
     virtual = config.virtual_addresses()
     for name, farm in config.farms.items():
         seen: dict[tuple[Address, int | None], str] = {}
+        only = farm_rules.only_port(farm)
         for backend_name, backend in sorted(farm.backends.items()):
-            other = seen.setdefault((backend.address, backend.port), backend_name)
+            other = seen.setdefault((backend.address, backend.port or only), backend_name)
             if other == backend_name and backend.address not in virtual:
                 continue  # the path of each of 100 000 backends is half the time of all rules
             where = pointer("farms", name, "backends", backend_name, "address")
-            if other != backend_name:
+            if other != backend_name and not farm.keeps_ports:  # such farms are told in words of their own
                 yield Fault(where, f"is the same server and port as backend {other}; remove one, or change its port")
             if backend.address in virtual:
                 yield Fault(where, f"{backend.address} is a virtual address of the appliance; use the server's own")

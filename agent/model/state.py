@@ -93,6 +93,10 @@ class FarmNow(_Answer):
     offload_reasons: list[str] = Field(
         default=[], description="Why it is not, or not all of it is, as fast as can be, a clause each."
     )
+    without_effect: list[str] = Field(
+        default=[],
+        description="Settings of the farm that do nothing as the rest of the configuration is, and why, a clause each.",
+    )
     exact_turn: bool = Field(description="Whether its turn is its own (round robin exact), not shared with others.")
     traffic: Traffic
     turned_away: TurnedAway | None = Field(default=None, description="null where the farm limits nothing.")

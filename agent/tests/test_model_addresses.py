@@ -120,6 +120,25 @@ def test_two_backends_cannot_be_the_same_server():
     validate(document(web={"backends": same}))
 
 
+@pytest.mark.parametrize("forwarding", ["dnat", "snat", "stateless"])
+def test_a_server_without_a_port_is_asked_at_the_farms_only_one(forwarding):
+    same = {"a": {"address": "198.51.100.1"}, "b": {"address": "198.51.100.1", "port": 80}}
+    web = {"forwarding": forwarding}
+    ((place, words),) = faults(document(web=web | {"backends": same}))
+    assert place == "/farms/web/backends/b/address"
+    assert "is the same server and port as backend a" in words
+    sorry = web | {"sorry_servers": [{"address": "198.51.100.1", "port": 80}]}
+    assert pointers(document(web=sorry)) == ["/farms/web/sorry_servers/0/address"]
+    sorry = web | {"backends": {"b": same["b"]}, "sorry_servers": [{"address": "198.51.100.1"}]}
+    assert pointers(document(web=sorry)) == ["/farms/web/sorry_servers/0/address"]
+
+
+@pytest.mark.parametrize("ports", [[80, 81], ["80-81"]])
+def test_where_there_are_several_ports_they_are_two(ports):
+    backends = {"a": {"address": "198.51.100.1"}, "b": {"address": "198.51.100.1", "port": 80}}
+    validate(document(web={"ports": ports, "backends": backends}))
+
+
 def test_a_backend_is_no_virtual_address():
     backend = {"backends": {"a": {"address": "192.0.2.11"}}}
     other = {"addresses": ["192.0.2.11"]}

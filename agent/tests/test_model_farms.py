@@ -60,6 +60,9 @@ def test_persistence_and_its_static_entries():
         "/farms/web/persistence_static/2001:db8::~132",
         "/farms/web/persistence_static/203.0.113.0~124",
     ]
+    # Also while it is switched off: what is wrong in it does not wait for the day that it is switched on.
+    ((_, words),) = faults(document(web={"persistence_static": {"203.0.113.0/24": "gone"}}))
+    assert "gone, which the farm has not" in words
     whole = {"protocols": ["all"], "ports": ["all"], "persistence": "address-port"}
     assert pointers(document(web=whole)) == ["/farms/web/persistence"]
     assert pointers(document(web=sticky | {"persistence_timeout": 0})) == ["/farms/web/persistence_timeout"]

@@ -16,6 +16,9 @@ def test_ceilings_marks_and_class_are_typed_shown_and_taken_away(browser, shared
     while "Dropped packets: Ceiling to the backends 0, Ceiling to the clients 0." not in page.text:
         assert time.monotonic() < deadline, page.text
         page = browser.open("/farms/graded/live")
+    assert page.one(id="without-effect").text == (
+        "Its class of traffic, interactive, does nothing: no link has a bandwidth."
+    )
     page = browser.open("/farms/graded/edit")
     assert "open" in page.one(id="part-quality").attributes
     assert [page.one(id=name).attributes["value"] for name in ("rate_in", "rate_out", "dscp_in")] == [
@@ -28,6 +31,7 @@ def test_ceilings_marks_and_class_are_typed_shown_and_taken_away(browser, shared
     )
     assert shared_agent.client().farm("graded").farm.packet_features() == ()
     assert "open" not in browser.open("/farms/graded/edit").one(id="part-quality").attributes
+    assert "does nothing" not in browser.open("/farms/graded").text
 
 
 def test_faults_stand_at_their_fields(browser, shared_agent):
