@@ -5,7 +5,7 @@ Message layout: linux/netfilter/nfnetlink_conntrack.h; numbers of the kernel are
 """
 
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from functools import partial
 from struct import Struct
@@ -17,12 +17,14 @@ from agent.model.types import Address
 
 _CT_GET, _CT_DELETE = 0x101, 0x102  # subsystem 1 (ctnetlink), messages 1 and 2
 
-_TUPLE_ORIG, _TUPLE_REPLY, _PROTOINFO, _MARK, _ID, _ZONE, _MARK_MASK = 1, 2, 4, 8, 12, 18, 21
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _PROTOINFO, _MARK, _ID, _ZONE, _MARK_MASK = 1, 2, 3, 4, 8, 12, 18, 21
 _COUNTERS_ORIG, _COUNTERS_REPLY = 9, 10
 _TUPLE_IP, _TUPLE_PROTO, _PROTO_NUM = 1, 2, 1
 
-_TCP_SYN_SENT, _TCP_TIME_WAIT, _TCP_CLOSE = 1, 7, 8
-_UDP = 17
+_TCP_TIME_WAIT, _TCP_CLOSE = 7, 8
+_SEEN_REPLY = 2
+"""The bit of an entry's status that says that somebody has answered."""
+_TCP, _SCTP = 6, 132
 
 _NUMBER = Struct("!I")
 _COUNTED = Struct("!4xQ4xQ")
@@ -144,11 +146,11 @@ def passed(data: memoryview, start: int, end: int) -> tuple[int, tuple[int, int,
 
 
 def forget(marks: Collection[int], *, cut: Collection[int] = ()) -> int:
-    """Remove the UDP flows whose connection mark is one of `marks`; their next packet is balanced anew.
+    """Remove what has no connection to lose, if its mark is one of `marks`; its next packet is balanced anew.
 
-    So are TCP connections of them that nobody has answered yet (the client's next try goes elsewhere), and those that
-    were reset. Of the marks in `cut` every connection of every protocol is removed. Returns how many were removed.
-    Needs CAP_NET_ADMIN. Raises OSError.
+    That is every flow of a protocol other than TCP and SCTP; what nobody has answered yet (the client's next try goes
+    elsewhere); and what was reset. Of the marks in `cut` every connection of every protocol is removed. Returns how
+    many were removed. Needs CAP_NET_ADMIN. Raises OSError.
     """
     all_marks = frozenset(marks) | frozenset(cut)
     if not all_marks:
@@ -168,22 +170,22 @@ def forget(marks: Collection[int], *, cut: Collection[int] = ()) -> int:
 
 def _request(entry: memoryview, marks: frozenset[int], cut: frozenset[int]) -> bytes | None:
     """The body of the request that deletes this entry, if it has one of `marks` and is of a kind that is to go."""
-    mark, attributes, goes, ended = 0, [], False, False
-    for kind, value in netlink.attributes(entry[BODY:]):
-        if kind == _MARK:
-            mark = _NUMBER.unpack(value)[0]
-            mark, ended = mark & _BACKEND, bool(mark & ENDED)
-        elif kind in (_TUPLE_ORIG, _ID, _ZONE):
-            attributes.append(netlink.attribute(kind | (NESTED if kind == _TUPLE_ORIG else 0), bytes(value)))
-        if kind == _TUPLE_ORIG:
-            protocol = dict(netlink.attributes(value)).get(_TUPLE_PROTO, memoryview(b""))
-            goes = bytes(dict(netlink.attributes(protocol)).get(_PROTO_NUM, b"")) == bytes([_UDP])
-        elif kind == _PROTOINFO:
-            # As in open_by_mark: TCP's attribute, and in it first of all the state.
-            goes = len(value) > 8 and value[2] == 1 and value[8] == _TCP_SYN_SENT
-    if mark not in marks or not (goes or ended or mark in cut):
+    found = dict(netlink.attributes(entry[BODY:]))
+    mark = _number(found, _MARK)
+    if mark & _BACKEND not in marks:
         return None
+    protocol = dict(netlink.attributes(dict(netlink.attributes(found[_TUPLE_ORIG]))[_TUPLE_PROTO]))[_PROTO_NUM][0]
+    lost = protocol in (_TCP, _SCTP) and _number(found, _STATUS) & _SEEN_REPLY and not mark & ENDED
+    if lost and mark & _BACKEND not in cut:
+        return None
+    named = ((_TUPLE_ORIG, NESTED), (_ID, 0), (_ZONE, 0))
+    attributes = [netlink.attribute(kind | flag, bytes(found[kind])) for kind, flag in named if kind in found]
     return bytes(entry[HEADER.size : BODY]) + b"".join(attributes)
+
+
+def _number(found: Mapping[int, memoryview], kind: int) -> int:
+    """A number of an entry; 0 where it has none of the kind."""
+    return int.from_bytes(found.get(kind, b""))
 
 
 def _delete(requests: list[bytes]) -> int:

@@ -81,7 +81,7 @@ class Kernel:
     def apply(self, ruleset: Ruleset) -> None:
         """Make the kernel hold `ruleset`, in one transaction, or raise KernelRefused and leave all as it was.
 
-        UDP flows and unanswered TCP connections of backends that left or failed are forgotten right after it, and all
+        Flows and unanswered connections of backends that left or failed are forgotten right after it, and all
         connections of those that are to be cut: their clients are balanced anew. Where somebody else has changed the
         table meanwhile, that is mended. Tunnels come before what leads to them, and go after it.
         """
