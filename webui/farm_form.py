@@ -15,7 +15,7 @@ from webui.fields import Choice, Flag, Menu, Number, Numbers, Pairs, Rate, Serve
 from webui.forms import ReasonForm
 
 SECTIONS = {
-    "hash": ("hash_port", "hash_prefix4", "hash_prefix6"),
+    "hash": ("hash_port", "hash_backends", "hash_prefix4", "hash_prefix6"),
     "source": ("source_pool",),
     "flows": ("flow_timeout", "flow_timeout_udp"),
     "persistence": (
@@ -83,6 +83,7 @@ class FarmForm(ReasonForm):
     offload = described(Flag, "Farm", "offload")
     scheduler = described(Choice, "Farm", "scheduler")
     hash_port = described(Flag, "Farm", "hash_port")
+    hash_backends = described(Number, "Farm", "hash_backends")
     hash_prefix4 = described(Number, "Farm", "hash_prefix4")
     hash_prefix6 = described(Number, "Farm", "hash_prefix6")
     persistence = described(Choice, "Farm", "persistence")

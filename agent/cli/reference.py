@@ -66,7 +66,7 @@ _RULES = """\
 - The other farms with persistence have at most 64 different settings of it (kind, timeout, prefixes).
 - All farms together have at most 32 different settings of limits for each IP family (bounds, prefix, action, strict,
   log); what has no effect makes no difference.
-- All farms together have at most 64 different settings of `source-hash` (port, prefixes, number of backends), 64
+- All farms together have at most 64 different settings of `source-hash` (port, prefixes, `hash_backends`), 64
   different choices of `allow` and `deny`, and 64 different times in `flow_timeout` and `flow_timeout_udp`.
 - `limit_resets` and `strict_tcp` are for farms that serve TCP. At a link's own address a farm with `limit_resets` has
   single ports only.

@@ -105,7 +105,7 @@ def _picker(
 ) -> Picker | HashPicker | None:
     if farm.scheduler == "source-hash":
         prefix = farm.hash_prefix4 if side.family == 4 else farm.hash_prefix6
-        return HashPicker(side.family, farm.hash_buckets(side.family), prefix, farm.hash_port)
+        return HashPicker(side.family, farm.hash_buckets, prefix, farm.hash_port)
     if usable and (kept is None or kept.kind == "random"):
         return (kept and pool.turn(usable)) or kept or pool.choose(usable)
     return kept

@@ -31,7 +31,8 @@ MAX_LISTS = 8
 MAX_BACKENDS = 256
 """Backends of a farm."""
 
-_HASH_BUCKETS = ((4, 509), (10, 2039), (20, 8191), (MAX_BACKENDS, 65521))
+_HASH_BUCKETS = ((4, 509), (10, 2039), (20, 8191), (50, 65_521), (MAX_BACKENDS, 131_071))
+"""Up to how many backends of an IP family: buckets of `source-hash`, a prime number, with hundreds for each backend."""
 
 
 class Farm(Part):
@@ -116,6 +117,14 @@ class Farm(Part):
         default=False,
         title="Hash the source port too",
         description="With `source-hash`: a client's connections are spread, and each of them stays where it is.",
+    )
+    hash_backends: int = Field(
+        default=10,
+        ge=1,
+        le=MAX_BACKENDS,
+        title="Room for backends",
+        description="With `source-hash`: so many of an IP family there may be. Within it they come and go, and few "
+        "clients move. More room takes more memory; a change of it across 4, 10, 20 or 50 moves most clients.",
     )
     hash_prefix4: int = Field(
         default=32,
@@ -390,13 +399,14 @@ class Farm(Part):
             if getattr(self, name) not in (None, "normal", [])
         )
 
-    def hash_buckets(self, family: Family) -> int:
-        """How many buckets `source-hash` needs for the backends of a family: a prime, with hundreds for each.
+    @property
+    def hash_buckets(self) -> int:
+        """How many buckets `source-hash` has in each IP family.
 
-        So many that taking one of n backends out of the document moves at most 1.3/n of the clients, up to 50 backends.
+        So many that taking one of n backends out of the document moves at most 1.3/n of the clients. They follow from
+        the room that there is, not from who is there: with another number of buckets nearly all clients move.
         """
-        count = sum(backend.address.version == family for backend in self.backends.values())
-        return next(size for most, size in _HASH_BUCKETS if count <= most)
+        return next(size for most, size in _HASH_BUCKETS if self.hash_backends <= most)
 
     def target_port(self, backend: Backend, check: TcpCheck) -> int:
         """The port that `check` tries on `backend`."""

@@ -68,6 +68,14 @@ def _hashing(name: str, farm: Farm) -> Iterator[Fault]:
             pointer("farms", name, "hash_port"),
             "is not possible where the protocol is `all`: not every protocol has ports",
         )
+    if farm.scheduler == "source-hash":
+        for family in farm.families:
+            count = sum(backend.address.version == family for backend in farm.backends.values())
+            if count > farm.hash_backends:
+                yield Fault(
+                    pointer("farms", name, "hash_backends"),
+                    f"leaves room for {farm.hash_backends} backends, and there are {count} of IPv{family}: allow more",
+                )
 
 
 def _persistence(name: str, farm: Farm) -> Iterator[Fault]:

@@ -67,12 +67,12 @@ def _size(config: Configuration) -> Iterator[Fault]:
 
 def _hashing(config: Configuration) -> Iterator[Fault]:
     hashing = [farm for farm in config.farms.values() if farm.enabled and farm.scheduler == "source-hash"]
-    total = sum(farm.hash_buckets(family) for farm in hashing for family in farm.families)
+    total = sum(farm.hash_buckets * len(farm.families) for farm in hashing)
     if total > MAX_HASH_BUCKETS:
         yield Fault(
             pointer("farms"),
-            f"need {total} buckets for `source-hash`; the appliance has {MAX_HASH_BUCKETS}: use another scheduler for "
-            "some of them",
+            f"need {total} buckets for `source-hash`; the appliance has {MAX_HASH_BUCKETS}: use another scheduler, "
+            "or less hash_backends, for some of them",
         )
 
 
@@ -108,8 +108,8 @@ def _ways(config: Configuration) -> Iterator[Fault]:
     farms = config.farms.values()
     found: Mapping[str, Collection[object]] = {
         "flow_timeout and flow_timeout_udp": {seconds for farm in farms for seconds in _lives(farm)},
-        "source-hash (port, prefixes, number of backends)": {
-            (family, farm.hash_prefix4 if family == 4 else farm.hash_prefix6, farm.hash_port, farm.hash_buckets(family))
+        "source-hash (port, prefixes, hash_backends)": {
+            (family, farm.hash_prefix4 if family == 4 else farm.hash_prefix6, farm.hash_port, farm.hash_buckets)
             for farm in farms
             if farm.scheduler == "source-hash"
             for family in farm.families

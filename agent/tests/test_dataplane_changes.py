@@ -48,12 +48,12 @@ def test_farms_that_hash_alike_share_a_chain_that_comes_and_goes_with_them():
         {"web": WEB, "one": hashing | {"addresses": ["10.20.0.104"]}, "two": hashing | {"addresses": ["10.20.0.105"]}},
         previous=one,
     )
-    assert [picker.name for picker in one.chains] == ["hash4_509_32"]
-    assert delta(plain, one)[0].text.startswith("table inet sluice { chain hash4_509_32 { ct mark set ")
+    assert [picker.name for picker in one.chains] == ["hash4_2039_32"]
+    assert delta(plain, one)[0].text.startswith("table inet sluice { chain hash4_2039_32 { ct mark set ")
     assert one.chains == two.chains
     assert CHAINS not in {command.set_name for command in delta(one, two)}
-    assert delta(two, plain)[-1].text == "delete chain inet sluice hash4_509_32"
-    assert script(one).index("chain hash4_509_32") < script(one).index("jump hash4_509_32")
+    assert delta(two, plain)[-1].text == "delete chain inet sluice hash4_2039_32"
+    assert script(one).index("chain hash4_2039_32") < script(one).index("jump hash4_2039_32")
 
 
 def test_an_address_that_moves_to_another_farm_leaves_the_first_before():

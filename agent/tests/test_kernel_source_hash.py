@@ -51,3 +51,15 @@ def test_source_hash_of_a_prefix_and_with_the_port(box, sources, family):
     box.apply({"web": web | {"hash_port": True, "hash_prefix4": 32, "hash_prefix6": 128}})
     one = sources[family][0]
     assert {box.ask(family=family, source=one) for _ in range(60)} == set(names(1, 2, 3, family=family))
+
+
+def test_the_largest_table_is_loaded_and_keeps_clients_when_backends_come_and_go(box, sources):
+    web = farm(1, 2, 3, scheduler="source-hash", hash_backends=256, persistence="address-port")
+    box.apply({"web": web})
+    first = {source: box.ask(source=source) for source in sources[4]}
+    two = farm(1, 3, scheduler="source-hash", hash_backends=256)
+    box.apply({"web": two})
+    without = {source: box.ask(source=source) for source in sources[4]}
+    stay = [source for source, before in first.items() if before != backend_address(2)]
+    assert all(without[source] == first[source] for source in stay)
+    assert backend_address(2) not in without.values()

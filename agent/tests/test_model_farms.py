@@ -102,8 +102,7 @@ def test_there_are_so_many_different_chains(different, words):
 
     again = FARM | {"addresses": ["192.0.2.200"]} | different(0)
     assert validate(config(MAX_WAYS, again))
-    backends = {f"b{number}": {"address": f"192.0.2.{100 + number}"} for number in range(8)}
-    another = again | {"flow_timeout": 999, "flow_timeout_udp": 999, "allow": [], "backends": backends}
+    another = again | {"flow_timeout": 999, "flow_timeout_udp": 999, "allow": [], "hash_backends": 50}
     ((place, told),) = faults(config(MAX_WAYS, another))
     assert place == "/farms"
     assert f"have {MAX_WAYS + 1} different settings of" in told
@@ -174,9 +173,12 @@ def test_what_is_hashed_has_ports_and_fits():
         "/farms/web/hash_prefix4",
         "/farms/web/hash_prefix6",
     ]
-    backends = {f"b{number}": {"address": f"198.51.100.{number + 1}"} for number in range(21)}
+    backends = {f"b{number}": {"address": f"198.51.100.{number + 1}"} for number in range(51)}
+    crowded = hashing | {"backends": backends}
+    assert pointers(document(web=crowded | {"hash_backends": 50})) == ["/farms/web/hash_backends"]
+    assert validate(document(web=crowded | {"hash_backends": 51}))
     many = {
-        f"f{number}": FARM | hashing | {"addresses": [f"192.0.2.{number + 1}"], "backends": backends}
+        f"f{number}": FARM | hashing | {"addresses": [f"192.0.2.{number + 1}"], "hash_backends": 50}
         for number in range(MAX_HASH_BUCKETS // 65521 + 1)
     }
     assert pointers({"farms": many}) == ["/farms"]

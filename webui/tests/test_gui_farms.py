@@ -57,6 +57,7 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "offload": False,
         "scheduler": "weighted",
         "hash_port": False,
+        "hash_backends": 10,
         "hash_prefix4": 32,
         "hash_prefix6": 128,
         "persistence": "none",
@@ -126,6 +127,7 @@ def test_hashing_and_persistence_are_typed_shown_and_kept(browser, shared_agent)
     assert "open" not in page.one(id="part-persistence").attributes
     typed = {
         "scheduler": "source-hash",
+        "hash_backends": "4",
         "hash_prefix4": "24",
         "hash_port": ["y"],
         "persistence": "address",
@@ -139,12 +141,13 @@ def test_hashing_and_persistence_are_typed_shown_and_kept(browser, shared_agent)
     assert browser.path == "/farms/sticky", browser.page.text
     farm = shared_agent.client().farm("sticky").farm.model_dump(mode="json")
     assert (farm["hash_prefix4"], farm["hash_prefix6"], farm["hash_port"]) == (24, 128, True)
+    assert farm["hash_backends"] == 4
     assert (farm["persistence"], farm["persistence_timeout"], farm["persistence_size"]) == ("address", 1800, 5000)
     assert "at most 5000 of each IP family" in browser.page.text
     assert (farm["persistence_prefix4"], farm["persistence_prefix6"]) == (28, 128)
     assert farm["persistence_static"] == {"198.51.100.0/24": "a", "203.0.113.7/32": "b"}
     settings = browser.page.one(class_="facts").text
-    assert "the first 24 bits of IPv4 addresses, and the source port" in settings
+    assert "the first 24 bits of IPv4 addresses, and the source port; there is room for 4 backends" in settings
     assert "198.51.100.0/24 always to a" in settings
     assert "0 clients are remembered, at most 5000 of each IP family." in browser.open("/farms/sticky/clients").text
     page = browser.open("/farms/sticky/edit")

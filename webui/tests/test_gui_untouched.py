@@ -22,6 +22,7 @@ FARMS: dict[str, dict[str, Any]] = {
         "source_pool": ["192.0.2.50", "192.0.2.52-192.0.2.55", "2001:db8:2::100/125"],
         "scheduler": "source-hash",
         "hash_port": True,
+        "hash_backends": 4,
         "hash_prefix4": 24,
         "hash_prefix6": 64,
         "persistence": "address-port",
