@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agent.model import Change
+from agent.model import CHECKS, Change
+from webui.check_form import check_words
 from webui.describe import title
 from webui.faults import split
 from webui.figures import address_port
-from webui.names import option_title
+from webui.names import value_words
 
 Kind = Literal["added", "removed", "changed"]
 
@@ -101,34 +102,20 @@ def _name(path: list[str]) -> tuple[str, str]:
             return _subject(path[:2]), " ".join(path[2:])
 
 
-def _text(value: Any) -> str:  # noqa: PLR0911  a table of types
+def _text(value: Any) -> str:
     match value:
-        case None:
-            return "default"
-        case True:
-            return "yes"
-        case False:
-            return "no"
-        case []:
-            return "none"
         case list():
-            return ", ".join(_text(item) for item in value)
+            return ", ".join(_text(item) for item in value) or "none"
         case dict():
             return _part(value)
-        case float():
-            return f"{value:g}"
         case _:
-            return option_title(str(value))
+            return value_words(value)
 
 
 def _part(part: dict[str, Any]) -> str:
     """A check or a backend in a line; anything else as it stands in the document."""
-    if part.get("type") == "tcp":
-        port = f", port {part['port']}" if part.get("port") else ""
-        return (
-            f"TCP every {_text(part.get('interval'))} s, timeout {_text(part.get('timeout'))} s, "
-            f"rise {_text(part.get('rise'))}, fall {_text(part.get('fall'))}{port}"
-        )
+    if part.get("type") in CHECKS:
+        return check_words(part)
     if "address" in part:
         where = address_port(str(part["address"]), part.get("port"))
         if "weight" not in part:

@@ -31,6 +31,10 @@ class Words:
     high: float | None
     default: Any
     options: tuple[Option, ...]
+    optional: bool = False
+    """Whether it may be null."""
+    rows: int = 0
+    """So many lines its text takes; 0 for one that has a single one."""
 
     @property
     def range(self) -> str:
@@ -57,7 +61,17 @@ def words(part: str, field: str) -> Words:
         high=inner.get("maximum"),
         default=schema.get("default"),
         options=tuple(Option(value, _sentence(said.get(value, ""))) for value in values),
+        optional={"type": "null"} in schema.get("anyOf", ()),
+        rows=schema.get("rows", 0),
     )
+
+
+def kind(part: str, field: str) -> str:
+    """What a field holds, as JSON schema calls it ("integer", "array", ...); "enum" for one of a few values."""
+    schema = _schema()["$defs"][part]["properties"][field]
+    if "enum" in (inner := _inner(schema)) and schema.get("type") != "array":
+        return "enum"
+    return str(schema.get("type") or inner.get("type", "string"))
 
 
 def title(part: str, field: str) -> str:

@@ -11,6 +11,7 @@ from wtforms import Field, FieldList, Form, FormField, StringField
 
 from agent.model import Farm
 from webui import fields
+from webui.check_form import CheckField, check_data
 from webui.fields import Choice, Flag, Menu, Number, Numbers, Pairs, Rate, Servers, Text, Ticks, Word, Words, described
 from webui.forms import ReasonForm
 
@@ -31,20 +32,6 @@ SECTIONS = {
     "more": ("minimum_active", "on_failure", "slow_start", "drain_timeout", "when_down", "sorry_servers"),
 }  # fmt: skip
 """The fields that few farms need: each section is folded away while it says what the model says without it."""
-
-
-class CheckForm(Form):
-    """A TCP check."""
-
-    interval = described(Number, "TcpCheck", "interval")
-    timeout = described(Number, "TcpCheck", "timeout")
-    rise = described(Number, "TcpCheck", "rise")
-    fall = described(Number, "TcpCheck", "fall")
-    port = described(Number, "TcpCheck", "port")
-
-    def content(self) -> dict[str, Any]:
-        """The check as the document has it."""
-        return {"type": "tcp"} | fields.content(self)
 
 
 class BackendForm(Form):
@@ -115,7 +102,7 @@ class FarmForm(ReasonForm):
     strict_tcp = described(Flag, "Farm", "strict_tcp")
     log_prefix = described(Word, "Farm", "log_prefix")
     log_rate = described(Number, "Farm", "log_rate")
-    checks = FieldList(FormField(CheckForm))
+    checks = FieldList(CheckField())
     backends = FieldList(FormField(BackendForm))
 
     def content(self) -> dict[str, Any]:
@@ -179,7 +166,7 @@ def farm_data(name: str, farm: Farm, snapshot: int) -> Mapping[str, Any]:
     return fields.shown(FarmForm, farm) | {
         "name": name,
         "snapshot": str(snapshot),
-        "checks": [fields.shown(CheckForm, check) for check in farm.checks],
+        "checks": [check_data(check) for check in farm.checks],
         "backends": [
             {"name": backend_name} | fields.shown(BackendForm, backend)
             for backend_name, backend in sorted(farm.backends.items())

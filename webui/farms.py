@@ -11,6 +11,7 @@ from agent.model import Fault, Invalid, difference, dscp_words, rate_words, vali
 from webui import live
 from webui.backend_setup import backend_setup
 from webui.changes import Line, lines
+from webui.check_form import KINDS, check_words
 from webui.csrf import EXPIRED
 from webui.entries import NAME, Answer, Deletion, known, made, unsure
 from webui.farm_form import FarmForm, farm_data
@@ -38,6 +39,8 @@ blueprint.add_app_template_filter(option_title, "option_title")
 blueprint.add_app_template_global(backend_setup, "backend_setup")
 blueprint.add_app_template_filter(rate_words, "rate_words")
 blueprint.add_app_template_filter(dscp_words, "dscp_words")
+blueprint.add_app_template_filter(lambda check: check_words(check.model_dump(mode="json")), "check_words")
+blueprint.add_app_template_filter(KINDS.get, "check_title")
 
 
 @blueprint.get("")
@@ -141,8 +144,8 @@ def _edited(data: MultiDict[str, str], name: str | None) -> Answer:
             form.backends.append_entry()
             focus = form.backends[-1].form.name.id
         case "add-check" if len(form.checks) < MAX_ROWS:
-            form.checks.append_entry()
-            focus = form.checks[-1].form.interval.id
+            form.checks.append_entry({"type": data.get("check_kind", "tcp")})
+            focus = form.checks[-1].form.drawn[0].id
         case "remove-backend":
             _remove(form.backends, index)
         case "remove-check":
@@ -225,7 +228,7 @@ def _page(form: FarmForm, name: str | None, *, status: int = 200, **more: Any) -
         lists = sorted(agent().network_lists().lists)
     except AgentDown:
         lists = []  # what is chosen stands there all the same
-    return render_template("farms/form.html", form=form, name=name, lists=lists, **known), status
+    return render_template("farms/form.html", form=form, name=name, lists=lists, check_kinds=KINDS, **known), status
 
 
 def _remove(entries: Any, index: str) -> None:

@@ -42,13 +42,10 @@ def _farm_fault(form: FarmForm, path: list[str], message: str) -> str | None:  #
             return _backend_fault(form, backend, rest, message)
         case ["checks", index, *rest] if _index(index) < len(form.checks):
             check = form.checks[_index(index)].form
-            field = check[rest[0]] if rest and rest[0] in check else check.interval
-            return _give(field, message)
+            field = check[rest[0]] if rest and rest[0] in check else check.drawn[0]
+            return _give_entry(field, rest[1], message) if len(rest) == 2 else _give(field, message)
         case ["addresses" | "ports" | "source_pool" as field, index]:
-            typed = several(form[field].data)
-            entry = typed[_index(index)] if _index(index) < len(typed) else ""
-            # "70000 must be at most 65535": most messages begin with the value, those that don't get it.
-            return _give(form[field], message if not entry or entry in message else f"{entry}: {message}")
+            return _give_entry(form[field], index, message)
         case ["persistence_static", *entry]:
             return _give(
                 form.persistence_static, message if not entry or entry[0] in message else f"{entry[0]}: {message}"
@@ -88,6 +85,14 @@ def _give(field: Field, message: str) -> str | None:
     if message not in field.errors:
         field.errors = [*field.errors, message]
     return None
+
+
+def _give_entry(field: Field, index: str, message: str) -> str | None:
+    """Add a fault of one entry of a list to the list's field."""
+    typed = several(field.data)
+    entry = typed[_index(index)] if _index(index) < len(typed) else ""
+    # "70000 must be at most 65535": most messages begin with the value, those that don't get it.
+    return _give(field, message if not entry or entry in message else f"{entry}: {message}")
 
 
 def _index(text: str) -> int:

@@ -16,7 +16,7 @@ MAX_COMMENT = 500
 MAX_ROWS = 300
 """Rows of a form that are read: more than a farm can have, so that too many are told as such."""
 
-_KEY = re.compile(r"[a-z][a-z0-9_]*(-[0-9]{1,4}-[a-z_]+)?")
+_KEY = re.compile(r"[a-z][a-z0-9_]*(-[0-9]{1,4}-[a-z][a-z0-9_]*)?")
 
 
 def sent() -> MultiDict[str, str]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How values of the model are called on the pages."""
 
+from typing import Any
+
 _PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "all": "All protocols"}
 _OPTIONS = {
     "dnat": "Destination NAT",
@@ -26,6 +28,21 @@ _OPTIONS = {
     "normal": "Normal",
     "bulk": "Bulk",
 }
+
+
+def value_words(value: Any) -> str:
+    """A value of a document, as people read it."""
+    match value:
+        case None:
+            return "default"
+        case True | False:
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(map(value_words, value)) or "none"
+        case float():
+            return f"{value:g}"
+        case _:
+            return option_title(str(value))
 
 
 def option_title(value: str) -> str:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from agent.model import VERSION, Configuration, parse
+from agent.model import CHECKS, VERSION, Configuration, parse
 
 _HEAD = f"""\
 <!-- SPDX-License-Identifier: GPL-2.0-or-later -->
@@ -71,8 +71,8 @@ _RULES = """\
 - `limit_resets` and `strict_tcp` are for farms that serve TCP. At a link's own address a farm with `limit_resets` has
   single ports only.
 - `minimum_active` is 1 with the scheduler `priority`; there is no `slow_start` with `source-hash`.
-- A check's timeout is at most its interval. A check names its port where the farm does not serve TCP, or begins
-  with a range and a backend has no port of its own.
+- A check's timeout is at most its interval. A check by a protocol with ports names its port where the farm does not
+  serve that protocol, or begins with a range and a backend has no port of its own; an ICMP check has none.
 - An address stands on one link once; a gateway is in a network of its link and not its own address, one
   for each family.
 - TCP port 443 of a link's own address is the GUI's.
@@ -99,7 +99,7 @@ def reference() -> str:
         "Farm": "/farms/FARM",
         "SorryServer": "/farms/FARM/sorry_servers/N",
         "NetworkList": "/network_lists/LIST",
-        "TcpCheck": "/farms/FARM/checks/N",
+        **{kind.__name__: "/farms/FARM/checks/N" for kind in CHECKS.values()},
         "Backend": "/farms/FARM/backends/BACKEND",
     }
     missing = schema["$defs"].keys() - places.keys()
@@ -145,7 +145,7 @@ def _type(content: Schema) -> str:
     if "$ref" in content:
         name = _target(content)
         return f"[{name}](#{name.lower()})"
-    options = [option for option in content.get("anyOf", []) if option.get("type") != "null"]
+    options = [option for option in (content.get("anyOf") or content.get("oneOf", [])) if option.get("type") != "null"]
     if {option.get("format") for option in options} == {"ipv4", "ipv6"}:
         return "IP address"
     if options:

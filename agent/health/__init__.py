@@ -2,7 +2,7 @@
 """Is each backend well? Checks that run on their own, and their verdicts."""
 
 from agent.health.checker import Checker
-from agent.health.probe import CheckFailed, CheckNotMade, Probe
+from agent.health.probe import Answer, CheckFailed, CheckNotMade, Probe
 from agent.health.rise_fall import RiseFall
 from agent.health.table import PROBES
 from agent.health.target import Target, askers, target_of, targets
@@ -12,6 +12,7 @@ __all__ = [
     "DISABLED",
     "NO_CHECK",
     "PROBES",
+    "Answer",
     "CheckFailed",
     "CheckNotMade",
     "Checker",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from agent.health.probe import CheckFailed, CheckNotMade, Probe
+from agent.health.probe import Answer, CheckFailed, CheckNotMade, Probe
 from agent.health.rise_fall import RiseFall
 from agent.health.table import PROBES
 from agent.health.target import Target
@@ -56,10 +56,11 @@ class _Checked:
     def known(self) -> _Known:
         return _Known(self.machine.health, self.machine.run, self.verdict)
 
-    def well(self, label: str, latency: float) -> bool:
+    def well(self, label: str, answer: Answer) -> bool:
         """Take a success. Says whether the health changed."""
         changed = self.machine.result(ok=True)
-        self._conclude(f"{label} answers", changed=changed, needed=self.machine.rise, latency_ms=latency * 1000)
+        words = f"{label} answers: {answer.words}" if answer.words else f"{label} answers"
+        self._conclude(words, changed=changed, needed=self.machine.rise, latency_ms=answer.latency * 1000)
         return changed
 
     def failed(self, label: str, reason: str) -> bool:
@@ -211,7 +212,7 @@ class Checker:
         why = self._in_the_way(checked)
         try:
             async with asyncio.timeout(target.check.timeout):
-                latency = await probe.probe(target)
+                answer = await probe.probe(target)
         except CheckFailed as error:
             changed = self._failed(checked, label, str(error), why)
         except TimeoutError:
@@ -225,7 +226,7 @@ class Checker:
             self._hinder(target, f"internal error: {error!r}")
             return False
         else:
-            changed = checked.well(label, latency)
+            changed = checked.well(label, answer)
         self._hindered.pop(target.key, None)
         return changed
 

@@ -2,6 +2,7 @@
 """What every type of check does, and how it says that it failed."""
 
 import errno
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent.health.target import Target
@@ -33,6 +34,16 @@ class CheckNotMade(Exception):
     """
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The try succeeded."""
+
+    latency: float
+    """In seconds."""
+    words: str = ""
+    """What is to be said of the answer in the reason, such as "status 200"."""
+
+
 class Probe(Protocol):
     """A type of check: one try."""
 
@@ -42,8 +53,8 @@ class Probe(Protocol):
     def label(self, target: Target) -> str:
         """What is asked, in a few words that start a reason: "TCP port 80"."""
 
-    async def probe(self, target: Target) -> float:
-        """Try once; the latency in seconds.
+    async def probe(self, target: Target) -> Answer:
+        """Try once.
 
         Raises CheckFailed or CheckNotMade. The caller cancels it when the check's timeout is over, so nothing of it
         may block or outlive the cancellation.

@@ -5,14 +5,14 @@ import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from agent.model import Backend, Configuration, Farm, TcpCheck
+from agent.model import Backend, Check, Configuration, Farm, PortCheck
 from agent.model.types import Address
 
 _PACE = {"interval", "timeout", "rise", "fall"}
 
 
 @lru_cache(maxsize=1024)
-def _settings(check: TcpCheck) -> tuple[str, str]:
+def _settings(check: Check) -> tuple[str, str]:
     """All settings of a check as text, and those without the pace. Kept: few checks are asked of many backends."""
     settings = check.model_dump(mode="json", exclude={"type", "port"})
     asked = {name: value for name, value in settings.items() if name not in _PACE}
@@ -24,8 +24,9 @@ class Target:
     """One thing to check. Two targets are equal when their keys are: farms that ask the same share the answer."""
 
     address: Address
-    port: int
-    check: TcpCheck
+    port: int | None
+    """None for a protocol that has none."""
+    check: Check
     key: str = field(init=False)
     """Everything that is asked, as text: type, address, port and all settings of the check."""
     subject: str = field(init=False)
@@ -33,7 +34,7 @@ class Target:
 
     def __post_init__(self) -> None:
         """Make the two names of the target."""
-        base = f"{self.check.type} {self.address} {self.port}"
+        base = f"{self.check.type} {self.address} {self.port or '-'}"
         settings, asked = _settings(self.check)
         object.__setattr__(self, "key", f"{base} {settings}")
         object.__setattr__(self, "subject", f"{base} {asked}")
@@ -47,9 +48,10 @@ class Target:
         return hash(self.key)
 
 
-def target_of(farm: Farm, backend: Backend, check: TcpCheck) -> Target:
+def target_of(farm: Farm, backend: Backend, check: Check) -> Target:
     """What `check` of `farm` asks of `backend`."""
-    return Target(backend.address, farm.target_port(backend, check), check)
+    port = (check.port or backend.port or farm.ports[0].first) if isinstance(check, PortCheck) else None
+    return Target(backend.address, port, check)
 
 
 def askers(config: Configuration) -> dict[Target, list[str]]:

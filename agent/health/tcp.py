@@ -6,7 +6,7 @@ import socket
 import struct
 from time import perf_counter
 
-from agent.health.probe import failure
+from agent.health.probe import Answer, failure
 from agent.health.target import Target
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
@@ -26,8 +26,8 @@ class TcpProbe:
         """The port."""
         return f"TCP port {target.port}"
 
-    async def probe(self, target: Target) -> float:
-        """Connect once; the latency in seconds. Raises CheckFailed with the reason, or CheckNotMade."""
+    async def probe(self, target: Target) -> Answer:
+        """Connect once. Raises CheckFailed with the reason, or CheckNotMade."""
         address = (str(target.address), target.port)
         try:
             sock = socket.socket(
@@ -44,4 +44,4 @@ class TcpProbe:
                 await asyncio.get_running_loop().sock_connect(sock, address)
             except OSError as error:
                 raise failure(error) from None
-            return perf_counter() - start
+            return Answer(perf_counter() - start)

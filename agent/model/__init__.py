@@ -2,7 +2,7 @@
 """What an administrator means: the configuration document, its rules and its faults. Pure data, no I/O."""
 
 from agent.model.backend import Backend, SorryServer
-from agent.model.check import TcpCheck
+from agent.model.checks import CHECKS, Check, IcmpCheck, PortCheck, TcpCheck
 from agent.model.document import VERSION, Configuration, Link, System
 from agent.model.farm import Family, Farm
 from agent.model.faults import Fault, Invalid, pointer
@@ -16,6 +16,7 @@ from agent.model.traffic import QUEUES, TRAFFIC_QUEUES, class_handle
 from agent.model.types import PortRange, dscp_words, rate_words
 
 __all__ = [
+    "CHECKS",
     "MANAGEMENT_PORT",
     "MAX_BYTES",
     "MAX_FORWARDED",
@@ -25,14 +26,17 @@ __all__ = [
     "VERSION",
     "Backend",
     "Change",
+    "Check",
     "Codec",
     "Configuration",
     "Family",
     "Farm",
     "Fault",
+    "IcmpCheck",
     "Invalid",
     "Link",
     "NetworkList",
+    "PortCheck",
     "PortRange",
     "SorryServer",
     "System",

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from agent.model.backend import Backend, SorryServer
-from agent.model.check import TcpCheck
+from agent.model.checks import AnyCheck
 from agent.model.part import Part
 from agent.model.types import Address, BitRate, Dscp, HostAddress, LogPrefix, Name, NetworkAddress, Ports, SourceRange
 
@@ -334,7 +334,7 @@ class Farm(Part):
         "and has 30 % of a link in any case. `normal`: has 50 % in any case; what is of no farm waits here, too. "
         "`bulk`: is sent last; has 10 % in any case and 90 % at most.",
     )
-    checks: list[TcpCheck] = Field(
+    checks: list[AnyCheck] = Field(
         default_factory=list,
         max_length=8,
         title="Checks",
@@ -407,7 +407,3 @@ class Farm(Part):
         the room that there is, not from who is there: with another number of buckets nearly all clients move.
         """
         return next(size for most, size in _HASH_BUCKETS if self.hash_backends <= most)
-
-    def target_port(self, backend: Backend, check: TcpCheck) -> int:
-        """The port that `check` tries on `backend`."""
-        return check.port or backend.port or self.ports[0].first

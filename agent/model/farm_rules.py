@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 
+from agent.model.checks import PortCheck
 from agent.model.farm import Farm
 from agent.model.faults import Fault, pointer
 from agent.model.types import Network, PortRange
@@ -158,16 +159,15 @@ def _tiers(name: str, farm: Farm) -> Iterator[Fault]:
 
 def _checks(name: str, farm: Farm) -> Iterator[Fault]:
     for index, check in enumerate(farm.checks):
-        if check.timeout > check.interval:
-            yield Fault(
-                pointer("farms", name, "checks", index, "timeout"),
-                f"{check.timeout:g} s is longer than the interval of {check.interval:g} s; "
-                "make it at most the interval",
-            )
-        if check.port is None and "tcp" not in farm.protocols:
+        for field, words in check.faults():
+            yield Fault(pointer("farms", name, "checks", index, field), words)
+        if not isinstance(check, PortCheck):
+            continue
+        if check.port is None and check.transport not in farm.protocols:
+            protocol = check.transport.upper()
             yield Fault(
                 pointer("farms", name, "checks", index, "port"),
-                "is needed: the farm does not serve TCP, so say which TCP port of the backend to try",
+                f"is needed: the farm does not serve {protocol}, so say which {protocol} port of the backend to try",
             )
         elif check.port is None and not farm.ports[0].single and any(b.port is None for b in farm.backends.values()):
             yield Fault(

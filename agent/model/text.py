@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from agent.model.checks import CHECKS, PortCheck
 from agent.model.document import Configuration
 from agent.model.faults import Fault, Invalid, pointer
 from agent.model.rules import faults as rule_faults
@@ -208,15 +209,16 @@ _PLAIN_WORDS = {
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
+    "union_tag_not_found": "must be an object",
 }
 
 
 def _fault(detail: ErrorDetails) -> Fault:
-    loc = [part for part in detail["loc"] if part != "[key]"]
+    loc, check = _place(detail)
     kind = detail["type"]
     context = detail.get("ctx", {})
     if kind in _PLAIN_WORDS:
-        words = _PLAIN_WORDS[kind]
+        words = _plain_words(kind, check, str(loc[-1]) if loc else "")
     elif kind in ("greater_than_equal", "less_than_equal"):
         bound = f"at least {context['ge']:.12g}" if "ge" in context else f"at most {context['le']:.12g}"
         words = f"must be {bound}, not {_short(detail['input'])}"
@@ -229,8 +231,9 @@ def _fault(detail: ErrorDetails) -> Fault:
         words = f"has too many; at most {context['max_length']}"
         if loc[-1:] == ["ports"]:
             words += ': a range such as "8000-8099" counts as one'
-    elif kind == "literal_error":
-        words = f"{_short(detail['input'])} is not possible here; use {context['expected']}"
+    elif kind in ("literal_error", "union_tag_invalid"):
+        expected = context.get("expected", context.get("expected_tags"))
+        words = f"{_short(context.get('tag', detail['input']))} is not possible here; use {expected}"
     elif loc == ["version"]:
         words = "is a version that this software does not know"
     elif kind.startswith("address") or kind in ("interface", "network", "ports"):
@@ -238,6 +241,26 @@ def _fault(detail: ErrorDetails) -> Fault:
     else:
         words = detail["msg"]
     return Fault(pointer(*loc), words)
+
+
+def _place(detail: ErrorDetails) -> tuple[list[int | str], str | None]:
+    """The path of a fault in the document; and the kind of check that it is in, which pydantic has in the path."""
+    loc = [part for part in detail["loc"] if part != "[key]"]
+    if detail["type"] == "union_tag_invalid":
+        loc.append("type")
+    for index, part in enumerate(loc[2:], 2):
+        if loc[index - 2] == "checks" and isinstance(loc[index - 1], int) and part in CHECKS:
+            return loc[:index] + loc[index + 1 :], str(part)
+    return loc, None
+
+
+def _plain_words(kind: str, check: str | None, field: str) -> str:
+    """What is wrong; of a field that a check of this kind cannot have, why."""
+    if check is None or kind != "extra_forbidden":
+        return _PLAIN_WORDS[kind]
+    if field == "port" and not issubclass(CHECKS[check], PortCheck):
+        return f"is not possible: {CHECKS[check].model_config['title']} has no ports; leave it out"
+    return f"is not a setting of a check of the type `{check}`; leave it out, or correct its name"
 
 
 def _short(value: object) -> str:

@@ -5,7 +5,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
-from agent.health import PROBES, Checker, Target
+from agent.health import PROBES, Answer, Checker, Target
 from agent.model import TcpCheck
 
 SOON = 10
@@ -40,7 +40,7 @@ class Answers:
         answer = asyncio.get_running_loop().create_future()
         await self.tries.put((target, answer))
         try:
-            return await answer
+            return Answer(await answer)
         finally:
             self.running[target.key] -= 1
 

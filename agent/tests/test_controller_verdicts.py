@@ -11,7 +11,7 @@ import pytest
 
 from agent.controller import ApplyFailed
 from agent.dataplane import KernelRefused, Ruleset
-from agent.health import PROBES, CheckFailed, Target, Verdict
+from agent.health import PROBES, Answer, CheckFailed, Target, Verdict
 from agent.model import Configuration, validate
 from agent.tests.controller_world import World, running
 
@@ -28,10 +28,10 @@ class Told:
     def label(self, target: Target) -> str:
         return f"port {target.port}"
 
-    async def probe(self, target: Target) -> float:
+    async def probe(self, target: Target) -> Answer:
         if not self.well:
             raise CheckFailed("refused")
-        return 0.001
+        return Answer(0.001)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.health import NO_CHECK, RiseFall, Target, Verdict, combine, targets
+from agent.health import NO_CHECK, RiseFall, Target, Verdict, combine, target_of, targets
 from agent.model import validate
 
 THRESHOLD = st.integers(1, 6)
@@ -92,6 +92,20 @@ def test_a_port_in_the_check_or_in_the_backend_is_the_same_question():
     by_check = farm("192.0.2.1", {"x": {"address": "198.51.100.1"}}, checks=[{"type": "tcp", "port": 8080}])
     by_backend = farm("192.0.2.1", {"x": {"address": "198.51.100.1", "port": 8080}})
     assert targets(document({"a": by_check})) == targets(document({"a": by_backend}))
+
+
+def test_a_check_tries_its_own_port_or_the_backends_or_the_farms():
+    backends = {"a": {"address": "198.51.100.1"}, "b": {"address": "198.51.100.2", "port": 8080}}
+    checks = [{}, {"port": 1}, {"type": "icmp"}]
+    found = document({"web": farm("192.0.2.1", backends, ports=[80, 81], checks=checks)}).farms["web"]
+    asked = [target_of(found, backend, check) for backend in found.backends.values() for check in found.checks]
+    assert [target.port for target in asked] == [80, 1, None, 8080, 1, None]
+
+
+def test_farms_on_other_ports_share_a_check_that_has_no_port():
+    pinged = {"backends": {"x": {"address": "198.51.100.1"}}, "checks": [{"type": "icmp"}]}
+    found = targets(document({"a": farm("192.0.2.1", **pinged), "b": farm("192.0.2.2", **pinged, ports=[90])}))
+    assert len(found) == 1
 
 
 def test_a_farm_or_backend_that_is_not_enabled_asks_nothing():

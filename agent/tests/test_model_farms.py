@@ -233,15 +233,22 @@ def test_a_check_of_a_farm_without_tcp_needs_a_port():
     validate(document(web={"protocols": ["udp"], "checks": [{"port": 53}]}))
 
 
-def test_a_check_tries_its_own_port_or_the_backends_or_the_farms():
-    farm = validate(
-        document(
-            web={
-                "ports": [80, 81],
-                "checks": [{}, {"port": 1}],
-                "backends": {"a": {"address": "198.51.100.1"}, "b": {"address": "198.51.100.2", "port": 8080}},
-            }
-        )
-    ).farms["web"]
-    found = [farm.target_port(backend, check) for backend in farm.backends.values() for check in farm.checks]
-    assert found == [80, 1, 8080, 1]
+def test_a_check_by_a_protocol_without_ports_has_none_and_needs_none():
+    (fault,) = faults(document(web={"checks": [{"type": "icmp", "port": 80}]}))
+    assert fault == ("/farms/web/checks/0/port", "is not possible: ICMP echo has no ports; leave it out")
+    validate(document(web={"protocols": ["udp"], "checks": [{"type": "icmp"}]}))
+
+
+@pytest.mark.parametrize(
+    ("check", "where", "words"),
+    [
+        ({"type": "nagios"}, "/type", "\"nagios\" is not possible here; use 'tcp', 'icmp'"),
+        ({"type": None}, "/type", "\"None\" is not possible here; use 'tcp', 'icmp'"),
+        ({"type": []}, "/type", "\"[]\" is not possible here; use 'tcp', 'icmp'"),
+        ({"colour": 1}, "/colour", "is not a setting of a check of the type `tcp`; leave it out, or correct its name"),
+        (["tcp"], "", "must be an object"),
+        (None, "", "must be an object"),
+    ],
+)
+def test_a_check_that_is_none_is_told_by_what_is_wrong_with_it(check, where, words):
+    assert faults(document(web={"checks": [{}, check]})) == [(f"/farms/web/checks/1{where}", words)]

@@ -33,7 +33,8 @@ seconds = st.one_of(st.integers(1, 3600), st.floats(0.1, 3600))
 def checks(draw, *, needs_port):
     interval = draw(seconds)
     check = {"interval": interval, "timeout": draw(st.floats(0.1, interval)), "rise": draw(st.integers(1, 100))}
-    if needs_port or draw(st.booleans()):
+    check["type"] = draw(st.sampled_from(["tcp", "icmp"]))
+    if check["type"] == "tcp" and (needs_port or draw(st.booleans())):
         check["port"] = draw(ports)
     return check
 

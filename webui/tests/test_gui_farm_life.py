@@ -53,7 +53,10 @@ def test_rows_come_and_go_without_losing_what_was_typed(browser):
     browser.fill({"checks-1-port": "25"}, press="remove-check:0")
     assert browser.page.one(id="checks-1-port").attributes["value"] == "25"
     assert not browser.page.all(id="checks-0-port")
+    browser.fill({"check_kind": "icmp"}, press="add-check")
+    assert [node.text for node in browser.page.one(id="part-checks").all("legend")] == ["TCP connection", "ICMP echo"]
     browser.fill({}, press="remove-check:1")
+    browser.fill({}, press="remove-check:0")
     assert "every backend counts as well" in browser.page.text
     assert browser.page.one(id="name").attributes["value"] == "growing"
     browser.post("/farms/new", fields(browser.page.one("main").all("form")[-1]) | {"action": "no-such"})

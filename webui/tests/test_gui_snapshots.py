@@ -129,11 +129,12 @@ def test_changes_in_words():
         Change("/farms/new", "added", None, {"sorry_servers": [{"address": "192.0.2.9", "port": None}]}),
         Change("/farms/web/novel", "changed", {"x": 1.5}, None),
     ]
+    check = "TCP connection every 5 s, timeout 2 s; out after 3 failed, back after 2 good"
     told = [(line.subject, line.field, line.kind, line.before, line.after) for line in lines(changes)]
     assert told == [
         ("Farm web", "Backend a · Weight", "changed", "1", "3"),
         ("Farm web", "Backend b", "added", "", "[2001:db8::2]:80, weight 1, drain"),
-        ("Farm web", "Checks", "changed", "none", "TCP every 5 s, timeout 2 s, rise 2, fall 3"),
+        ("Farm web", "Checks", "changed", "none", check),
         ("Farm web", "Enabled", "changed", "yes", "no"),
         ("Link eth0", "DHCP", "removed", "yes", ""),
         ("System", "Host name", "changed", "a", "b"),

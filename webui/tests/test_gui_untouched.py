@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from gui_agent import FARM
 
-from agent.model import Backend, Farm, SorryServer, TcpCheck, validate
+from agent.model import CHECKS, Backend, Farm, SorryServer, validate
 
-CHECK = {"interval": 0.7, "timeout": 0.3, "rise": 1, "fall": 100, "port": 53}
+CHECK = {"interval": 0.7, "timeout": 0.3, "rise": 1, "fall": 100}
 BACKEND = {"address": "10.1.0.1", "port": 8080, "weight": 7, "tier": 3, "max_connections": 1000, "state": "drain"}
 LISTS = {"untouched-in": {"networks": ["192.0.2.0/24"]}, "untouched-out": {"networks": ["198.51.100.0/24"]}}
 
@@ -56,7 +56,7 @@ FARMS: dict[str, dict[str, Any]] = {
         "dscp_in": 46,
         "dscp_out": 63,
         "traffic_class": "bulk",
-        "checks": [CHECK, CHECK | {"port": 54, "interval": 3600}],
+        "checks": [CHECK | {"port": 53}, CHECK | {"port": 54, "interval": 3600}, CHECK | {"type": "icmp"}],
         "backends": {
             "b1": BACKEND,
             "b2": {"address": "10.1.0.2", "state": "disabled"},
@@ -92,7 +92,10 @@ def test_every_field_says_something_else_than_its_default():
         Farm: list(farms),
         Backend: [backend for farm in farms for backend in farm.backends.values()],
         SorryServer: [server for farm in farms for server in farm.sorry_servers],
-        TcpCheck: [check for farm in farms for check in farm.checks],
+        **{
+            kind: [check for farm in farms for check in farm.checks if isinstance(check, kind)]
+            for kind in CHECKS.values()
+        },
     }
     same = {
         f"{kind.__name__}.{name}"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a backend's health is found."""
+"""What all kinds of checks have."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,10 +12,10 @@ from agent.model.types import Port
 Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False, json_schema_extra={"unit": "s"})]
 
 
-class TcpCheck(Part):
-    """A backend is well when it accepts a TCP connection in time."""
+class Check(Part):
+    """A way to find out whether a backend is well. Each kind says in `model_config` by which title people know it."""
 
-    type: Literal["tcp"] = Field(default="tcp", title="Type", description="The kind of check.")
+    type: str
     interval: Seconds = Field(default=5.0, title="Interval", description="Time from the start of one try to the next.")
     timeout: Seconds = Field(default=2.0, title="Timeout", description="A try that takes longer has failed.")
     rise: int = Field(
@@ -31,6 +32,20 @@ class TcpCheck(Part):
         title="Fall",
         description="Tries that must fail in a row to take a backend out.",
     )
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with fields that are each well-formed: the field, and what is to be done, in words."""
+        if self.timeout > self.interval:
+            words = f"{self.timeout:g} s is longer than the interval of {self.interval:g} s"
+            yield "timeout", f"{words}; make it at most the interval"
+
+
+class PortCheck(Check):
+    """A check by a protocol that has ports."""
+
+    transport: ClassVar[Literal["tcp", "udp"]] = "tcp"
+    """Whose ports are meant: a farm that serves it has a port that can be tried by default."""
+
     port: Port | None = Field(
         default=None,
         title="Port",
