@@ -4,21 +4,27 @@
 from agent.access.access import Access
 from agent.access.errors import (
     AlreadyClaimed,
+    NoSuchSecret,
     SessionNeeded,
     Throttled,
+    UnfitSecret,
     WeakPassword,
     WrongCode,
     WrongCredentials,
     WrongPassword,
 )
+from agent.access.named import NamedSecrets
 from agent.access.types import NewSession
 
 __all__ = [
     "Access",
     "AlreadyClaimed",
+    "NamedSecrets",
     "NewSession",
+    "NoSuchSecret",
     "SessionNeeded",
     "Throttled",
+    "UnfitSecret",
     "WeakPassword",
     "WrongCode",
     "WrongCredentials",

@@ -6,24 +6,28 @@ import logging
 import secrets
 import sqlite3
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from agent.access import bearers, throttle
+from agent.access.audit import record
 from agent.access.errors import (
     AlreadyClaimed,
     SessionNeeded,
     Throttled,
+    UnfitSecret,
     WeakPassword,
     WrongCode,
     WrongCredentials,
     WrongPassword,
 )
+from agent.access.named import NamedSecrets
 from agent.access.passwords import Passwords, accept
 from agent.access.types import ADMIN, Identity, NewSession
 from agent.access.vault import Vault
+from agent.model.secret import SecretKind
 from agent.model.state import Trouble
 from agent.storage import StoreError, plain
 
@@ -35,8 +39,6 @@ PROVISIONED = "provisioned"
 """The name of the API token that the credential `sluice.api-token` sets."""
 MIN_TOKEN = 20
 """Characters of a provisioned API token; it has to be random, as it is stored with a quick hash."""
-MAX_AUDIT = 10_000
-"""Records of the audit log that are kept."""
 
 
 def _now() -> datetime:
@@ -44,7 +46,7 @@ def _now() -> datetime:
 
 
 class Access:
-    """The administrator's password, sessions, API tokens, claim code, throttle and audit log.
+    """The administrator's password, sessions, API tokens, claim code, throttle and audit log; and `named` secrets.
 
     All is synchronous and may be called from any thread. `claim`, `log_in`, `change_password` and `provision` hash
     passwords: 0.1 s of a processor and 32 MiB for each; call them in a thread. `source` is the caller's IP address, or
@@ -55,6 +57,7 @@ class Access:
         self._time = clock
         self._vault = Vault(directory, self._clock)
         self._passwords = Passwords()
+        self.named = NamedSecrets(self._vault, self._clock)
         self._refused: dict[str, str] = {}
 
     @classmethod
@@ -69,16 +72,23 @@ class Access:
         """What is wrong now.
 
         Codes: secrets-missing, secrets-read-only, secrets-full, secrets-failed, secrets-newer (at most one of
-        these), secrets-damaged, provisioning-password, provisioning-token.
+        these), secrets-damaged, provisioning-password, provisioning-token, provisioning-secret.
         """
         refused = [Trouble(code=code, message=words) for code, words in self._refused.items()]
         return self._vault.troubles() + refused
 
-    def provision(self, *, password: str | None = None, api_token: str | None = None) -> None:
+    def provision(
+        self,
+        *,
+        password: str | None = None,
+        api_token: str | None = None,
+        named: Mapping[str, tuple[SecretKind, str]] | None = None,
+    ) -> None:
         """Take what the systemd credentials say; call it once at start, before `claim_code`. Does not raise.
 
         The password is set only if there is none. The API token `provisioned` is set or replaced; without a
-        credential it stays as it is. What is not acceptable is not taken, and stands in `troubles`.
+        credential it stays as it is. `named` are secrets, kind and value by name, which are set or replaced.
+        What is not acceptable is not taken, and stands in `troubles`.
         """
         self._refused.clear()
         if password is not None and not self.claimed:
@@ -91,6 +101,15 @@ class Access:
                 self._provision_token(api_token)
             except (ValueError, StoreError) as error:
                 self._refused["provisioning-token"] = f"The credential sluice.api-token is not used: {error}."
+        unfit = []
+        for name, (kind, value) in (named or {}).items():
+            try:
+                self.named.put(name, kind, value, actor="provisioning", source="credential")
+            except (UnfitSecret, StoreError) as error:
+                unfit.append(f"{name}: {error}")
+        if unfit:
+            words = "; ".join(unfit[:5]) + ("; ..." if len(unfit) > 5 else "")
+            self._refused["provisioning-secret"] = f"Of the credential sluice.secrets these are not used: {words}."
 
     @property
     def claimed(self) -> bool:
@@ -264,11 +283,7 @@ class Access:
         self._vault.change(work, must_last=True)
 
     def _record(self, connection: sqlite3.Connection, actor: str, source: str, action: str, detail: str) -> None:
-        cursor = connection.execute(
-            "INSERT INTO audit (time, actor, source, action, detail) VALUES (?, ?, ?, ?, ?)",
-            (self._clock(), plain(actor, 200), plain(source, 64), plain(action, 64), plain(detail, 1000)),
-        )
-        connection.execute("DELETE FROM audit WHERE number <= ?", [int(cursor.lastrowid or 0) - MAX_AUDIT])
+        record(connection, self._clock(), actor=actor, source=source, action=action, detail=detail)
 
 
 def _bare(code: str) -> bytes:

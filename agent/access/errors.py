@@ -51,3 +51,11 @@ class AlreadyClaimed(AccessError):
 
 class WeakPassword(AccessError):
     """The password does not keep the rules; the message says which."""
+
+
+class UnfitSecret(AccessError):
+    """What was given cannot be kept as a secret; the message says why, and never has any of it."""
+
+
+class NoSuchSecret(AccessError):
+    """There is no secret of this name."""

@@ -28,20 +28,23 @@ _TABLES = {
     "known": "source TEXT PRIMARY KEY, last REAL NOT NULL",
     "audit": "number INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, actor TEXT NOT NULL, "
     "source TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL",
+    "named": "name TEXT PRIMARY KEY, kind TEXT NOT NULL, value TEXT NOT NULL, changed REAL NOT NULL",
 }
 _SCHEMA = tuple(f"CREATE TABLE {name} ({columns}) STRICT" for name, columns in _TABLES.items())
+_LATER = ("named",)
+"""Tables that earlier firmware did not make. They are no new version: the other slot's firmware can still read it."""
 
 _WORDS = {
-    "missing": "There is no data partition: the password and sessions are lost at the next start, and the appliance "
-    "must be claimed again. Check the disk, then restart.",
-    "newer": "The password and API tokens were written by newer firmware and cannot be read by this one. "
+    "missing": "There is no data partition: the password, secrets and sessions are lost at the next start, and the "
+    "appliance must be claimed again. Check the disk, then restart.",
+    "newer": "The password, API tokens and secrets were written by newer firmware and cannot be read by this one. "
     "Start the newer firmware again.",
-    "full": "The data partition is full: no password or API token can be set, and sessions end at the next start. "
-    "Make the disk larger.",
+    "full": "The data partition is full: no password, API token or secret can be set, and sessions end at the next "
+    "start. Make the disk larger.",
 }
 _OTHER_WORDS = (
-    "The data partition cannot be written: no password or API token can be set, and sessions end at the next start. "
-    "Check the disk, then restart."
+    "The data partition cannot be written: no password, API token or secret can be set, and sessions end at the next "
+    "start. Check the disk, then restart."
 )
 
 T = TypeVar("T")
@@ -76,6 +79,8 @@ class Vault:
             self._disk = database
             if database.mode == "read-only":
                 self._fall_back(self._error or StoreError(f"{path} cannot be written"))
+            else:
+                self._add_tables(database)
 
     @property
     def lasting(self) -> bool:
@@ -131,9 +136,17 @@ class Vault:
             raise StoreMissing("the secrets are closed")
         return database
 
+    def _add_tables(self, database: Database) -> None:
+        try:
+            with database.transaction() as connection:
+                for name in _LATER:
+                    connection.execute(f"CREATE TABLE IF NOT EXISTS {name} ({_TABLES[name]}) STRICT")
+        except StoreError as error:
+            self._fall_back(error)
+
     def _begin_anew(self, path: Path, error: StoreDamaged) -> Database:
         self._damage = (
-            f"The password, API tokens and sessions were damaged ({error}) and are set aside; "
+            f"The password, API tokens, secrets and sessions were damaged ({error}) and are set aside; "
             "claim the appliance again with the code that its console shows."
         )
         try:

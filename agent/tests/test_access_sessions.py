@@ -94,7 +94,7 @@ def test_the_audit_log_says_who_did_what(access, clock):
 
 
 def test_the_audit_log_is_bounded(access, monkeypatch):
-    monkeypatch.setattr("agent.access.access.MAX_AUDIT", 5)
+    monkeypatch.setattr("agent.access.audit.MAX_AUDIT", 5)
     for count in range(20):
         access.audit("admin", HERE, "commit", str(count))
     assert rows(access, "SELECT detail FROM audit ORDER BY number") == [("15",), ("16",), ("17",), ("18",), ("19",)]
