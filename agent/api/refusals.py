@@ -9,15 +9,17 @@ from aiohttp import web
 
 from agent.access import (
     AlreadyClaimed,
+    NoSuchSecret,
     SessionNeeded,
     Throttled,
+    UnfitSecret,
     WeakPassword,
     WrongCode,
     WrongCredentials,
     WrongPassword,
 )
 from agent.api.problems import Refusal
-from agent.controller import ApplyFailed, TraceRunning
+from agent.controller import ApplyFailed, SecretInUse, TraceRunning
 from agent.dataplane import CannotTrace
 from agent.model import Fault, Invalid
 from agent.snapshots import Conflict, NotFound, Pending, StoreDamaged, StoreError
@@ -35,11 +37,14 @@ _STATUSES: dict[type[Exception], int] = {
     WrongPassword: 403,
     SessionNeeded: 403,
     NotFound: 404,
+    NoSuchSecret: 404,
     AlreadyClaimed: 409,
     Pending: 409,
     TraceRunning: 409,
+    SecretInUse: 409,
     Conflict: 412,
     WeakPassword: 422,
+    UnfitSecret: 422,
     Throttled: 429,
     StoreDamaged: 500,
     ApplyFailed: 500,
@@ -48,7 +53,7 @@ _STATUSES: dict[type[Exception], int] = {
 }
 """The status of each exception of ours that is meant for the caller; the first that fits counts."""
 
-_POINTERS: dict[type[Exception], str] = {WeakPassword: "/password", WrongPassword: "/current"}
+_POINTERS: dict[type[Exception], str] = {WeakPassword: "/password", WrongPassword: "/current", UnfitSecret: "/value"}
 """Where in the body the fault is that an exception tells of."""
 
 
@@ -71,6 +76,8 @@ def refusal(error: Exception) -> Refusal:
 
 
 def _faults(error: Exception) -> list[Fault]:
+    if isinstance(error, SecretInUse):
+        return error.faults
     pointer = next((place for kind, place in _POINTERS.items() if isinstance(error, kind)), None)
     return [Fault(pointer, str(error))] if pointer is not None else []
 

@@ -3,24 +3,17 @@
 
 from pydantic import BaseModel
 
-from agent.api import clients, documents, entry, history, metrics, now
-from agent.api.description import get_openapi
+from agent.api import clients, documents, history, metrics, now
 from agent.api.documents import Farms, Links, Shelf
 from agent.api.route import FARM, LARGE, LIST, SMALL, Query, Reply, Route
+from agent.api.table_access import ACCESS, NO_ROOM
 from agent.model import Configuration, Farm, Link, NetworkList
 from agent.model.answers import (
-    Claim,
-    ClaimState,
     ClientList,
-    Console,
     Diff,
     Forgotten,
-    Login,
     NetworkLists,
-    PasswordChange,
-    PasswordChanged,
     Preview,
-    Session,
     Snapshot,
     SnapshotInfo,
     SnapshotList,
@@ -44,10 +37,9 @@ _NO_SNAPSHOT = {404: "There is no snapshot of this number."}
 _CHANGE = {
     409: "Another change is under way.",
     412: "Another snapshot than the one in If-Match is in force; the member `current` has its number.",
-    507: "The data partition is full or can't be written.",
+    507: NO_ROOM,
 }
 _DOCUMENT = {422: "The document has faults, or the kernel refuses it; `errors` has each with its JSON pointer."}
-_THROTTLED = {429: "Too many failed tries; Retry-After says in how many seconds the next is looked at."}
 
 
 def _entries(
@@ -281,86 +273,5 @@ ROUTES: tuple[Route, ...] = (
         {200: Reply("Prometheus' text format.", media=metrics.CONTENT_TYPE, schema={"type": "string"})},
         "state",
     ),
-    Route(
-        "GET",
-        "/claim",
-        entry.get_claim,
-        "Whether the appliance has an administrator",
-        {200: Reply("Claimed or not.", ClaimState)},
-        "access",
-        is_open=True,
-    ),
-    Route(
-        "POST",
-        "/claim",
-        entry.claim,
-        "Become the administrator of an unclaimed appliance",
-        {201: Reply("A session of the administrator.", Session)},
-        "access",
-        "Needs the one-time code that the appliance's console shows.",
-        body=Claim,
-        is_open=True,
-        refusals={
-            403: "The code is wrong.",
-            409: "The appliance has been claimed already.",
-            422: "The password, or the form of the body, is not fit.",
-            **_THROTTLED,
-            507: "The data partition is full or can't be written.",
-        },
-    ),
-    Route(
-        "POST",
-        "/sessions",
-        entry.log_in,
-        "Log in",
-        {201: Reply("The session.", Session)},
-        "access",
-        body=Login,
-        is_open=True,
-        refusals={401: "User or password is wrong.", 422: "The form of the body is not fit.", **_THROTTLED},
-    ),
-    Route(
-        "DELETE",
-        "/sessions/current",
-        entry.log_out,
-        "Log out",
-        {204: Reply("The session has ended.")},
-        "access",
-    ),
-    Route(
-        "PUT",
-        "/password",
-        entry.change_password,
-        "Change the administrator's password",
-        {200: Reply("The new password holds; every other session has ended.", PasswordChanged)},
-        "access",
-        "Needs a session and the current password. The session that asks goes on, and API tokens stay.",
-        body=PasswordChange,
-        refusals={
-            403: "The current password is wrong, which `errors` says at /current; or an API token asks.",
-            422: "The new password, or the form of the body, is not fit; nothing was looked at or counted.",
-            **_THROTTLED,
-            507: "The data partition is full or can't be written.",
-        },
-    ),
-    Route(
-        "GET",
-        "/console",
-        now.get_console,
-        "What the appliance's console shows",
-        {200: Reply("Addresses, claim code and troubles.", Console)},
-        "access",
-        "Only for the console's own user on the appliance, by the kernel's word; never over the network.",
-        is_open=True,
-        refusals={403: "The caller is not the console."},
-    ),
-    Route(
-        "GET",
-        "/openapi.json",
-        get_openapi,
-        "This description",
-        {200: Reply("OpenAPI 3.1.", schema={"type": "object"})},
-        "access",
-        is_open=True,
-    ),
+    *ACCESS,
 )

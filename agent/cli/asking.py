@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.cli.commands import COMMANDS, CannotRead, Command, Hidden
+from agent.cli.command import CannotRead, Command, Hidden
+from agent.cli.commands import COMMANDS
 from agent.cli.text import plain
 from agent.client.connection import AgentDown, Connection, Problem
 from agent.client.readable import indented

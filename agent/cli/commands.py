@@ -6,49 +6,14 @@ They do without the model: importing it would take most of the time that a comma
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from agent.cli import listing, status
+from agent.cli import listing, secret, status
+from agent.cli.command import CannotRead, Command, Hidden, intact, read_file, typed_twice
 from agent.cli.text import count, duration, moment, outline, plain, scalar, table
 from agent.client.connection import AgentDown, Connection
-
-Hidden = Callable[[str], str]
-"""Prints its argument and returns the line that is typed, without showing it. Raises CannotRead."""
-
-Run = Callable[[argparse.Namespace, Connection], Any]
-Show = Callable[[argparse.Namespace, Any], Iterator[str]]
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command: `run` asks the agent for what `--json` prints, `show` makes text of that."""
-
-    name: str
-    summary: str
-    arguments: Callable[[argparse.ArgumentParser], None]
-    run: Run
-    show: Show
-    on_console: bool = True
-    """Whether the console has it, too; it has no files."""
-    asks: bool = False
-    """Whether it asks for secrets, by `arguments.hidden`."""
-
-
-class CannotRead(Exception):
-    """A file that a command names, or what it asks for, can't be read; the message says which and why."""
-
-
-def read_file(name: str) -> bytes:
-    """The contents of a file, of standard input for "-". Raises CannotRead."""
-    try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise CannotRead(f"can't read {name}: {error.strerror or error}") from None
 
 
 def number(text: str) -> int:
@@ -218,12 +183,7 @@ def _apply(arguments: argparse.Namespace, agent: Connection) -> Any:
 
 def _password(arguments: argparse.Namespace, agent: Connection) -> Any:
     hidden: Hidden = arguments.hidden
-    current, new = hidden("Current password: "), hidden("New password: ")
-    if hidden("Repeat the new password: ") != new:
-        raise CannotRead("the two new passwords differ; nothing has changed")
-    if "\ufffd" in current + new:
-        # What stands for bytes that are no UTF-8: any other letters would do in their place, here and nowhere else.
-        raise CannotRead("the terminal does not send UTF-8; use ASCII characters, or another terminal")
+    current, new = intact(hidden("Current password: ")), typed_twice(hidden, "password")
     try:
         return agent.request("PUT", "/password", content={"current": current, "new": new}).json()
     except AgentDown as down:
@@ -293,6 +253,15 @@ COMMANDS = (
     Command("clients", "the clients that a farm remembers", _clients_arguments, _clients, _show_clients),
     Command("lists", "the network lists, and who uses them", _nothing, listing.lists, listing.show_lists),
     Command("kernel", "the kernel's settings, and what they should be", _nothing, listing.kernel, listing.show_kernel),
+    Command("secrets", "the secrets, without their values, and who names them", _nothing, secret.secrets, secret.show),
+    Command(
+        "secret",
+        "set or delete a secret",
+        secret.arguments,
+        secret.change,
+        secret.show_change,
+        asks=True,
+    ),
     Command("snapshots", "the snapshots, the newest first", _snapshots_arguments, _snapshots, _show_snapshots),
     Command("diff", "what changed between two snapshots", _diff_arguments, _diff, _show_diff),
     Command("rollback", "put an earlier configuration in force", _rollback_arguments, _rollback, _show_made),

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from agent.cli.asking import DONE, REFUSED, fault_lines
-from agent.cli.commands import read_file
+from agent.cli.command import read_file
 from agent.dataplane import Offered, Ruleset, compile_ruleset, script
 from agent.model import Configuration, Invalid, digest, parse
 from agent.scheduling import roles, weights

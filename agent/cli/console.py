@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.cli.asking import add_commands, ask
-from agent.cli.commands import CannotRead, Command, Hidden
+from agent.cli.command import CannotRead, Command, Hidden
 from agent.cli.terminal import Hangup, Terminal, TimeIsUp
 from agent.cli.text import plain
 from agent.client.connection import AgentDown, Answer, Connection, Problem

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from agent.cli.asking import DONE, REFUSED, add_commands, add_json, ask, failed, token, typed
-from agent.cli.commands import DIFFERENCE, CannotRead, Command
+from agent.cli.command import CannotRead, Command
+from agent.cli.commands import DIFFERENCE
 from agent.client.connection import Connection
 
 EPILOG = """\

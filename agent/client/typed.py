@@ -21,11 +21,14 @@ from agent.model.answers import (
     NetworkLists,
     PasswordChanged,
     Preview,
+    SecretInfo,
+    SecretList,
     Session,
     Snapshot,
     SnapshotInfo,
     SnapshotList,
 )
+from agent.model.secret import SecretKind
 from agent.model.state import StateNow, SystemNow
 from agent.model.trace import MAX_SECONDS, Trace
 
@@ -239,6 +242,21 @@ class Client(Connection):
         """Put the document of an earlier snapshot in force, as a new snapshot. Problem 404."""
         answer = self.request("POST", f"/snapshots/{number}/rollback", query=_comment(comment), parent=parent)
         return _typed(SnapshotInfo, answer)
+
+    # secrets
+
+    def secrets(self) -> dict[str, SecretInfo]:
+        """Every secret by name, without its value."""
+        return _typed(SecretList, self.request("GET", "/secrets")).root
+
+    def put_secret(self, name: str, kind: SecretKind, value: str) -> SecretInfo:
+        """Set or replace a secret, at once. Problem 409: it is named as another kind; 422: its faults."""
+        path = f"/secrets/{_segment(name)}"
+        return _typed(SecretInfo, self.request("PUT", path, content={"kind": kind, "value": value}))
+
+    def delete_secret(self, name: str, *, force: bool = False) -> None:
+        """Erase a secret. Problem 404; 409 (but with `force`): the configuration in force names it."""
+        self.request("DELETE", f"/secrets/{_segment(name)}", query={"force": 1 if force else None})
 
     # state
 

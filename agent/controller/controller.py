@@ -15,8 +15,9 @@ from agent.controller.counted import Counted
 from agent.controller.crowding import Crowding
 from agent.controller.host import UNDONE, Host
 from agent.controller.observe import Held, Observer, offload_troubles
-from agent.controller.opening import UNUSABLE, open_configuration
+from agent.controller.opening import UNUSABLE, open_configuration, provision
 from agent.controller.plan import Plan, adopted, kernel_fault, plan_after, plan_for, size_fault
+from agent.controller.secrecy import Secrecy
 from agent.controller.tracing import Tracing
 from agent.dataplane import Assignment, Clients, Kernel, KernelRefused, Ruleset, script
 from agent.health import Checker, Target, Verdict, askers, targets
@@ -92,6 +93,7 @@ class Controller:
         self._clients = clients
         self._crowding = Crowding(lambda who: self._run(kernel.open_connections, who), self._crowding_changed)
         self._tracing = Tracing(kernel, self._run)
+        self.secrets = Secrecy(access.named, self._lock, lambda: self._config)
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -131,9 +133,7 @@ class Controller:
         recovery = self.store.recover()
         if recovery.abandoned is not None:
             _log.warning("snapshot %s was not confirmed before the agent ended; it is abandoned", recovery.abandoned)
-        await asyncio.to_thread(
-            self.access.provision, password=self._provisioning.admin_password, api_token=self._provisioning.api_token
-        )
+        await asyncio.to_thread(provision, self.access, self._provisioning)
         self._opening = list(self._provisioning.troubles)
         self._config, self._in_force, found = open_configuration(self.store, recovery.in_force, self._provisioning)
         self._opening += found
@@ -260,7 +260,8 @@ class Controller:
     def troubles(self) -> list[Trouble]:
         """What is wrong with the appliance and needs a person. Waits for the stores; call it in a thread."""
         found = [*self.store.troubles(), *self.access.troubles(), *self._opening, *self._converging]
-        found += [*self._settings.troubles(), *self._counted.troubles(), *offload_troubles(self._ruleset)]
+        found += [*self.secrets.troubles(), *self._settings.troubles(), *self._counted.troubles()]
+        found += offload_troubles(self._ruleset)
         hindrance = self._checker.hindrance()
         if hindrance:
             found.append(Trouble(code="checks-hindered", message=hindrance))
@@ -272,7 +273,7 @@ class Controller:
 
     def _verify(self, config: Configuration) -> Plan:
         """Whether the links' networks and the kernel would take `config`; changes nothing. Raises Invalid."""
-        found = list(self._host.misplaced(config))
+        found = [*self._host.misplaced(config), *self.secrets.faults(config)]
         if found:
             raise Invalid(found)
         plan = self._plan(config)

@@ -3,6 +3,7 @@
 
 import logging
 
+from agent.access import Access
 from agent.model import Configuration, Invalid, System, parse
 from agent.model.state import Trouble
 from agent.snapshots import Snapshot, Store, StoreError
@@ -15,6 +16,11 @@ UNUSABLE = "configuration-unusable"
 
 _TRIES = 1000
 """So many earlier snapshots are tried when the one in force cannot be used."""
+
+
+def provision(access: Access, given: Provisioning) -> None:
+    """Take the secrets that the machine was given. Hashes a password: call it in a thread."""
+    access.provision(password=given.admin_password, api_token=given.api_token, named=given.secrets)
 
 
 def open_configuration(

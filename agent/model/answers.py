@@ -2,13 +2,16 @@
 """What the API answers and is asked beside documents and state: snapshots, access, preview, console."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel
+from pydantic_core import PydanticCustomError
 
 from agent.model.document import Configuration
+from agent.model.secret import KIND_WORDS, SecretKind
 from agent.model.state import Trouble
 from agent.model.text import Change
+from agent.model.types import Name
 
 MIN_PASSWORD = 10
 """Characters that a password has at least."""
@@ -146,6 +149,52 @@ class PasswordChanged(_Answer):
     """What a change of the password did beside it."""
 
     sessions_ended: int = Field(description="How many other sessions there were; they have ended.")
+
+
+class CertificateInfo(_Answer):
+    """What a certificate says of itself."""
+
+    subject: str = Field(description="Such as CN=lb1.example.net, O=Example; empty where it has none.")
+    names: list[str] = Field(description="Host names, addresses, e-mail addresses and URIs that it stands for.")
+    begins: datetime
+    ends: datetime = Field(description="When it expires.")
+
+
+class SecretInfo(_Answer):
+    """A secret without its value, which is never told."""
+
+    kind: SecretKind
+    changed: datetime = Field(description="When the value was set last.")
+    used_by: list[str] = Field(description="Where the configuration in force names it: JSON pointers.")
+    certificates: list[CertificateInfo] = Field(
+        description="Of a certificate: it, and then its chain. Of CA certificates: each. Of a text: none."
+    )
+
+
+class SecretList(RootModel[dict[str, SecretInfo]]):
+    """Secrets by name, without their values."""
+
+
+def _kind(value: object) -> object:
+    # The words leave out what was sent: it may be the value, in the wrong place.
+    if not isinstance(value, str) or value not in KIND_WORDS:
+        raise PydanticCustomError("secret_kind", "must be text, certificate or authorities")
+    return value
+
+
+class SecretValue(_Request):
+    """Sets a secret."""
+
+    kind: Annotated[SecretKind, BeforeValidator(_kind)] = Field(
+        default="text",
+        description="text: a password, passphrase, token or community, one line. certificate: PEM of a certificate, "
+        "those of its chain, and its private key without a passphrase. authorities: PEM of CA certificates.",
+    )
+    value: str = Field(description="Never told again.", repr=False)
+
+
+class SecretValues(RootModel[dict[Name, SecretValue]]):
+    """Secrets by name, as the credential `sluice.secrets` brings them."""
 
 
 class Preview(_Answer):

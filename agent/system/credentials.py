@@ -3,15 +3,21 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.model import MAX_BYTES
+from agent.model import MAX_BYTES, Invalid, conform, load
+from agent.model.answers import SecretValues
+from agent.model.secret import SecretKind
 from agent.model.state import Trouble
 from agent.model.types import HOSTNAME_PATTERN
 
 MAX_SECRET = 1024
 """The longest password or token, in bytes."""
+
+MAX_SECRETS = 1024 * 1024
+"""The longest `sluice.secrets`, in bytes; systemd lets no more pass."""
 
 MAX_HOSTNAME = 253
 
@@ -25,6 +31,8 @@ class Provisioning:
     configuration: bytes | None = field(default=None, repr=False)
     """A document, not parsed yet."""
     hostname: str | None = None
+    secrets: Mapping[str, tuple[SecretKind, str]] = field(default_factory=dict, repr=False)
+    """Kind and value by name."""
     troubles: tuple[Trouble, ...] = ()
 
 
@@ -52,8 +60,23 @@ def read(directory: Path | None = None) -> Provisioning:
         api_token=text("sluice.api-token"),
         configuration=_content(directory, "sluice.configuration", MAX_BYTES, troubles),
         hostname=hostname,
+        secrets=_secrets(directory, troubles),
         troubles=tuple(troubles),
     )
+
+
+def _secrets(directory: Path, troubles: list[Trouble]) -> dict[str, tuple[SecretKind, str]]:
+    name = "sluice.secrets"
+    content = _content(directory, name, MAX_SECRETS, troubles)
+    if content is None:
+        return {}
+    try:
+        given = conform(SecretValues, load(content)).root
+    except Invalid as error:
+        words = "; ".join(f"{fault.pointer or '/'} {fault.message}" for fault in error.faults[:5])
+        troubles.append(_trouble(name, f"is no list of secrets: {words}"))
+        return {}
+    return {name: (each.kind, each.value) for name, each in given.items()}
 
 
 def _content(directory: Path, name: str, limit: int, troubles: list[Trouble]) -> bytes | None:

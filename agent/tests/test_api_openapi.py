@@ -16,6 +16,7 @@ from agent.api.route import PREFIX
 from agent.api.table import ROUTES
 from agent.client import Client
 from agent.tests.api_world import FARM, World, running
+from agent.tests.secret_world import certificate
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,7 @@ def test_every_answer_fits_its_schema(world: World, document: Any):
     links = {"eth0": {"addresses": ["192.0.2.1/24"]}}
     document_in_force = {"version": 1, "farms": farms, "network_lists": lists, "links": links}
     client.commit(document_in_force, comment="for its schema")
+    client.put_secret("ours", "authorities", certificate()[0])
     calls = {
         "/configuration": "/configuration",
         "/farms": "/farms",
@@ -77,6 +79,7 @@ def test_every_answer_fits_its_schema(world: World, document: Any):
         "/network-lists/{name}": "/network-lists/bad",
         "/links": "/links",
         "/links/{name}": "/links/eth0",
+        "/secrets": "/secrets",
         "/snapshots": "/snapshots",
         "/snapshots/{number}": "/snapshots/2",
         "/snapshots/{a}/diff/{b}": "/snapshots/1/diff/2",

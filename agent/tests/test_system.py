@@ -25,10 +25,17 @@ def test_nothing_given(tmp_path, monkeypatch):
 
 def test_everything_given(tmp_path, monkeypatch):
     given(
-        tmp_path, admin_password=b"p\xc3\xa4ss word\n", api_token=b"t0ken\r\n", configuration=b"{}\n", hostname=b"lb1"
+        tmp_path,
+        admin_password=b"p\xc3\xa4ss word\n",
+        api_token=b"t0ken\r\n",
+        configuration=b"{}\n",
+        hostname=b"lb1",
+        secrets=b'{"smtp": {"value": "hush"}, "ours": {"kind": "authorities", "value": "PEM"}}\n',
     )
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert credentials.read() == credentials.Provisioning("päss word", "t0ken", b"{}\n", "lb1")
+    assert credentials.read() == credentials.Provisioning(
+        "päss word", "t0ken", b"{}\n", "lb1", {"smtp": ("text", "hush"), "ours": ("authorities", "PEM")}
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,12 +49,18 @@ def test_everything_given(tmp_path, monkeypatch):
         ("api_token", b"secret-\x00", "control character"),
         ("hostname", b"secret-UPPER", "is no host name"),
         ("hostname", b"secret-" + b".a" * 200, "is no host name"),
+        ("secrets", b"secret-", "is no list of secrets: / is not JSON"),
+        ("secrets", b'{"a": "secret-"}', "is no list of secrets: /a must be an object"),
+        ("secrets", b'{"a": {"kind": "secret-", "value": "text"}}', "/a/kind must be text, certificate or authorities"),
+        ("secrets", b'{"a": {"value": ["secret-"]}}', "/a/value must be a text"),
+        ("secrets", b'{"A": {"value": "secret-"}}', "is not a valid name"),
+        ("secrets", b"secret-" + b" " * (1 << 20), "is longer than 1048576 bytes"),
         ("configuration", b"secret-" + b" " * MAX_BYTES, f"is longer than {MAX_BYTES} bytes"),
     ],
 )
 def test_what_cannot_be_used_is_told_and_left_out_and_the_rest_is_taken(tmp_path, name, content, words):
     found = given(tmp_path, **{"hostname": b"lb1", "api_token": b"token", name: content})
-    assert getattr(found, name) is None
+    assert not getattr(found, name)
     (trouble,) = found.troubles
     assert trouble.code == "credential-unusable"
     assert words in trouble.message
@@ -64,6 +77,7 @@ def test_a_credential_that_cannot_be_read_is_told(tmp_path):
 
 def test_secrets_do_not_show_in_a_log(tmp_path):
     found = given(tmp_path, admin_password=b"secret-1", api_token=b"secret-2", configuration=b"secret-3")
+    found = given(tmp_path, secrets=b'{"a": {"value": "secret-4"}}')
     assert "secret-" not in repr(found)
 
 
