@@ -14,6 +14,7 @@ from webui import (
     figures,
     links,
     lists,
+    secrets,
     security,
     session,
     settings,
@@ -53,6 +54,6 @@ def create_app(overrides: Mapping[str, Any] | None = None) -> Flask:
     security.install(app)
     theme.install(app)
     errors.install(app)
-    for part in (access, dashboard, farms, links, lists, snapshots, system, theme, trace):
+    for part in (access, dashboard, farms, links, lists, secrets, snapshots, system, theme, trace):
         app.register_blueprint(part.blueprint)
     return app
