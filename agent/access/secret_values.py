@@ -25,7 +25,8 @@ MAX_CHAIN = 10
 _BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----\s*")
 _KEYS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
 _PASSED_OVER = ("EC PARAMETERS", "DH PARAMETERS")
-_MISFITS = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "UNKNOWN_KEY_TYPE")
+_MISFITS = ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""What OpenSSL says of a key of the certificate's algorithm, and of another algorithm."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,8 @@ def test_a_chain_is_kept_and_its_own_certificate_comes_first(access):
         put(access, "client", "certificate", above + leaf + key)
     with pytest.raises(UnfitSecret, match="does not belong"):
         put(access, "client", "certificate", leaf + other)
+    with pytest.raises(UnfitSecret, match="does not belong"):
+        put(access, "client", "certificate", leaf + certificate(key="2048")[1])
 
 
 def test_an_old_form_of_keys_is_taken(access):
