@@ -75,7 +75,7 @@ def test_every_protocol_is_taken(lab: Laboratory, claimed: Appliance) -> None:
 def test_a_trace_tells_which_way_a_connection_took(lab: Laboratory, claimed: Appliance) -> None:
     claimed.put_farm("shop", demo_farm(lab.backends))
     claimed.wait_healthy("shop", "web1", "web2")
-    asked = {"from": lab.client.address, "to": f"{VIRTUAL_ADDRESS}:80/tcp", "seconds": 30, "count": 2}
+    asked = {"from": lab.client.address, "to": f"{VIRTUAL_ADDRESS}:80/tcp", "seconds": 30, "count": 20}
 
     with ThreadPoolExecutor() as pool:
         trace = pool.submit(claimed.must, "POST", "/api/v1/trace", asked, seconds=60)
@@ -84,6 +84,9 @@ def test_a_trace_tells_which_way_a_connection_took(lab: Laboratory, claimed: App
             answers.append(lab.client.get(VIRTUAL_ADDRESS))
         told = trace.result()
 
-    assert [packet["outcome"] for packet in told["packets"]] == ["forwarded"] * 2
-    assert told["packets"][0]["backend"] in answers
-    assert f"backend {told['packets'][0]['backend']} of farm shop" in told["summary"]
+    # It may have begun in the middle of a connection; there is a whole one behind that.
+    assert {packet["outcome"] for packet in told["packets"]} == {"forwarded"}
+    first = [packet for packet in told["packets"] if "It opens a connection." in " ".join(packet["words"])]
+    assert {packet["backend"] for packet in first} <= set(answers)
+    assert "of farm shop" in told["summary"]
+    assert first
