@@ -96,7 +96,7 @@ def check_words(content: Mapping[str, Any]) -> str:
     """A check of a document in a line; what its kind has and says as the model does without it, is left out."""
     kind = CHECKS[content["type"]]
     said = [
-        f"{title(kind.__name__, name).lower()} {value_words(content[name])}"
+        _setting(kind.__name__, name, content[name])
         for name in sorted(content.keys() & kind.model_fields.keys() - _PACE - {"type"})
         if content[name] not in (None, [], {}, words(kind.__name__, name).default)
     ]
@@ -105,3 +105,9 @@ def check_words(content: Mapping[str, Any]) -> str:
         f"{', '.join([KINDS[content['type']], *said])} every {pace['interval']} s, timeout {pace['timeout']} s; "
         f"out after {pace['fall']} failed, back after {pace['rise']} good"
     )
+
+
+def _setting(part: str, name: str, value: Any) -> str:
+    """A setting in words, with its unit; one that is merely on is its title."""
+    called, unit = title(part, name).lower(), words(part, name).unit
+    return called if value is True else " ".join(filter(None, (called, value_words(value), unit)))

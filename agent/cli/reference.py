@@ -71,7 +71,8 @@ _RULES = """\
 - `limit_resets` and `strict_tcp` are for farms that serve TCP. At a link's own address a farm with `limit_resets` has
   single ports only.
 - `minimum_active` is 1 with the scheduler `priority`; there is no `slow_start` with `source-hash`.
-- A check's timeout is at most its interval. A check by a protocol with ports names its port where the farm does not
+- A check's timeout is at most its interval, its `retry_interval` between the two; its `address` is no virtual address,
+  and reached as a backend is. A check by a protocol with ports names its port where the farm does not
   serve that protocol, or begins with a range and a backend has no port of its own; an ICMP check has none.
 - An address stands on one link once; a gateway is in a network of its link and not its own address, one
   for each family.

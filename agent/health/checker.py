@@ -56,19 +56,29 @@ class _Checked:
     def known(self) -> _Known:
         return _Known(self.machine.health, self.machine.run, self.verdict)
 
-    def well(self, label: str, answer: Answer) -> bool:
-        """Take a success. Says whether the health changed."""
-        changed = self.machine.result(ok=True)
-        words = f"{label} answers: {answer.words}" if answer.words else f"{label} answers"
-        self._conclude(words, changed=changed, needed=self.machine.rise, latency_ms=answer.latency * 1000)
-        return changed
+    @property
+    def interval(self) -> float:
+        """From the start of the last try to that of the next: shorter while the verdict is turning, if that is set."""
+        check = self.target.check
+        if check.retry_interval is not None and self.machine.turning:
+            return check.retry_interval
+        return check.interval
 
-    def failed(self, label: str, reason: str) -> bool:
-        """Take a failure. Says whether the health changed."""
-        changed = self.machine.result(ok=False)
-        self._conclude(
-            f"{label}: {reason}", changed=changed, needed=self.machine.fall, latency_ms=self.verdict.latency_ms
-        )
+    def take(self, label: str, outcome: Answer | str) -> bool:
+        """Take an answer, or why there is none. Says whether the health changed."""
+        inverted = self.target.check.invert
+        latency: float | None
+        if isinstance(outcome, Answer):
+            ok, reason = not inverted, f"{label} answers: {outcome.words}" if outcome.words else f"{label} answers"
+            latency = outcome.latency * 1000
+        else:
+            ok, reason = inverted, f"{label}: {outcome}"
+            latency = self.verdict.latency_ms
+        if inverted:
+            reason += ", as it should be" if ok else ", and should not"
+        changed = self.machine.result(ok=ok)
+        needed = self.machine.rise if ok else self.machine.fall
+        self._conclude(reason, changed=changed, needed=needed, latency_ms=None if inverted else latency)
         return changed
 
     def waits(self, label: str, reason: str, why: str) -> None:
@@ -194,7 +204,6 @@ class Checker:
     async def _run(self, checked: _Checked, delay: float) -> None:
         """Try again and again; the next try starts an interval after the last one did, never while it runs."""
         loop = asyncio.get_running_loop()
-        interval = checked.target.check.interval
         start = loop.time() + delay
         while True:
             await asyncio.sleep(start - loop.time())
@@ -202,7 +211,7 @@ class Checker:
             if await self._try(checked):
                 # Not called from here: an error of the caller's must not end the checking.
                 loop.call_soon(self._on_change, checked.target, checked.verdict)
-            start += interval * (1 - EARLIER * self._chance())
+            start += checked.interval * (1 - EARLIER * self._chance())
 
     async def _try(self, checked: _Checked) -> bool:
         """Try once. Says whether the health changed."""
@@ -210,13 +219,14 @@ class Checker:
         probe = self._probes[target.check.type]
         label = probe.label(target)
         why = self._in_the_way(checked)
+        outcome: Answer | str
         try:
             async with asyncio.timeout(target.check.timeout):
-                answer = await probe.probe(target)
+                outcome = await probe.probe(target)
         except CheckFailed as error:
-            changed = self._failed(checked, label, str(error), why)
+            outcome = str(error)
         except TimeoutError:
-            changed = self._failed(checked, label, f"no answer within {target.check.timeout:g} s", why)
+            outcome = f"no answer within {target.check.timeout:g} s"
         except CheckNotMade as error:
             self._hinder(target, str(error))
             return False
@@ -225,10 +235,11 @@ class Checker:
                 _log.exception("the check %s went wrong", target.key)
             self._hinder(target, f"internal error: {error!r}")
             return False
-        else:
-            changed = checked.well(label, answer)
         self._hindered.pop(target.key, None)
-        return changed
+        if why is not None and isinstance(outcome, str):
+            checked.waits(label, outcome, why)
+            return False
+        return checked.take(label, outcome)
 
     def _in_the_way(self, checked: _Checked) -> str | None:
         """What of our own is in the way of a try that begins now, where that is a reason to wait."""
@@ -237,13 +248,6 @@ class Checker:
         if asyncio.get_running_loop().time() >= self._patient_until:
             return None
         return self._not_yet(checked.target.address)
-
-    @staticmethod
-    def _failed(checked: _Checked, label: str, reason: str, why: str | None) -> bool:
-        if why is None:
-            return checked.failed(label, reason)
-        checked.waits(label, reason, why)
-        return False
 
     def _hinder(self, target: Target, reason: str) -> None:
         if not self._hindered:

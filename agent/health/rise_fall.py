@@ -22,6 +22,11 @@ class RiseFall:
     run: int = 0
     """Results in a row that speak against the present health."""
 
+    @property
+    def turning(self) -> bool:
+        """Whether the last result speaks against the present health, and did not change it yet."""
+        return self.run > 0
+
     def result(self, *, ok: bool) -> bool:
         """Take the result of a try. Says whether the health changed."""
         if ok == (self.health == "healthy") and self.health != "unknown":

@@ -8,13 +8,13 @@ from functools import lru_cache
 from agent.model import Backend, Check, Configuration, Farm, PortCheck
 from agent.model.types import Address
 
-_PACE = {"interval", "timeout", "rise", "fall"}
+_PACE = {"interval", "timeout", "rise", "fall", "retry_interval"}
 
 
 @lru_cache(maxsize=1024)
 def _settings(check: Check) -> tuple[str, str]:
     """All settings of a check as text, and those without the pace. Kept: few checks are asked of many backends."""
-    settings = check.model_dump(mode="json", exclude={"type", "port"})
+    settings = check.model_dump(mode="json", exclude={"type", "port", "address"})
     asked = {name: value for name, value in settings.items() if name not in _PACE}
     return json.dumps(settings, sort_keys=True), json.dumps(asked, sort_keys=True)
 
@@ -30,7 +30,7 @@ class Target:
     key: str = field(init=False)
     """Everything that is asked, as text: type, address, port and all settings of the check."""
     subject: str = field(init=False)
-    """The key without the pace (interval, timeout, rise, fall): a target whose pace alone changed keeps its verdict."""
+    """The key without the pace (`_PACE`): a target whose pace alone changed keeps its verdict."""
 
     def __post_init__(self) -> None:
         """Make the two names of the target."""
@@ -51,7 +51,7 @@ class Target:
 def target_of(farm: Farm, backend: Backend, check: Check) -> Target:
     """What `check` of `farm` asks of `backend`."""
     port = (check.port or backend.port or farm.ports[0].first) if isinstance(check, PortCheck) else None
-    return Target(backend.address, port, check)
+    return Target(check.address or backend.address, port, check)
 
 
 def askers(config: Configuration) -> dict[Target, list[str]]:
@@ -64,8 +64,10 @@ def askers(config: Configuration) -> dict[Target, list[str]]:
         if farm.enabled:
             asked = [backend for backend in farm.backends.values() if backend.state != "disabled"]
             for check in farm.checks:
-                for backend in asked:
-                    result.setdefault(target_of(farm, backend, check), []).append(name)
+                for target in {target_of(farm, backend, check) for backend in asked}:
+                    names = result.setdefault(target, [])
+                    if names[-1:] != [name]:  # two of its checks may ask the same
+                        names.append(name)
     return result
 
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from agent.model import ingress_rules, pool_rules
 from agent.model.document import Configuration
+from agent.model.farm import Farm
 from agent.model.faults import Fault, pointer
 from agent.model.types import Address, Network
 
@@ -105,6 +106,20 @@ def _no_host(address: Address, words: str) -> str:
     return f"{address} is {words}; no host can have it: use another address"
 
 
+def _asked(farm: Farm) -> Iterator[tuple[Address, str, str | int]]:
+    """The addresses that must be reached, and where in the farm they stand."""
+    for index, check in enumerate(farm.checks):
+        if check.address is not None:
+            yield check.address, "checks", index
+    if farm.needs_neighbours:  # `unreachable` asks more of its servers
+        return
+    for name, backend in farm.backends.items():
+        if backend.state != "disabled":
+            yield backend.address, "backends", name
+    for index, server in enumerate(farm.sorry_servers):
+        yield server.address, "sorry_servers", index
+
+
 def _unreached(config: Configuration, networks: Collection[Network]) -> Iterator[Fault]:
     """A fault for each server that is neither in a network of a link nor behind a gateway."""
     behind = {gateway.version for link in config.links.values() for gateway in link.gateways}
@@ -126,14 +141,9 @@ def _unreached(config: Configuration, networks: Collection[Network]) -> Iterator
         )
 
     for name, farm in config.farms.items():
-        if not farm.enabled or farm.needs_neighbours:  # `unreachable` asks more of these
-            continue
-        for backend_name, backend in farm.backends.items():
-            if not reached(backend.address) and backend.state != "disabled":
-                yield fault(backend.address, name, "backends", backend_name)
-        for index, server in enumerate(farm.sorry_servers):
-            if not reached(server.address):
-                yield fault(server.address, name, "sorry_servers", index)
+        for address, *path in _asked(farm) if farm.enabled else ():
+            if not reached(address):
+                yield fault(address, name, *path)
 
 
 def _words(networks: Collection[Network]) -> str:

@@ -216,6 +216,13 @@ def _backends(config: Configuration) -> Iterator[Fault]:
                 yield Fault(where, f"is the same server and port as backend {other}; remove one, or change its port")
             if backend.address in virtual:
                 yield Fault(where, f"{backend.address} is a virtual address of the appliance; use the server's own")
+        for index, check in enumerate(farm.checks):
+            if check.address in virtual:
+                yield Fault(
+                    pointer("farms", name, "checks", index, "address"),
+                    f"{check.address} is a virtual address of the appliance, and checks are not balanced; use a "
+                    "server's own",
+                )
         for index, server in enumerate(farm.sorry_servers):
             if server.address in virtual:
                 yield Fault(

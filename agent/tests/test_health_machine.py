@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.health import NO_CHECK, RiseFall, Target, Verdict, combine, target_of, targets
+from agent.health import NO_CHECK, RiseFall, Target, Verdict, askers, combine, target_of, targets
 from agent.model import validate
 
 THRESHOLD = st.integers(1, 6)
@@ -100,6 +100,31 @@ def test_a_check_tries_its_own_port_or_the_backends_or_the_farms():
     found = document({"web": farm("192.0.2.1", backends, ports=[80, 81], checks=checks)}).farms["web"]
     asked = [target_of(found, backend, check) for backend in found.backends.values() for check in found.checks]
     assert [target.port for target in asked] == [80, 1, None, 8080, 1, None]
+
+
+def test_a_check_of_an_address_of_its_own_is_one_question_for_all_backends():
+    backends = {"a": {"address": "198.51.100.1"}, "b": {"address": "198.51.100.2"}}
+    asked = askers(
+        document(
+            {
+                name: farm(
+                    f"192.0.2.{number}", backends, checks=[{"address": "198.51.100.9"}, {"address": "198.51.100.9"}]
+                )
+                for number, name in enumerate("xy", 1)
+            }
+        )
+    )
+    assert {str(target.address): farms for target, farms in asked.items()} == {"198.51.100.9": ["x", "y"]}
+
+
+def test_inverted_or_not_is_another_question_and_a_retry_interval_is_not():
+    backends = {"x": {"address": "198.51.100.1"}}
+    plain, quick, inverted = (
+        next(iter(targets(document({"a": farm("192.0.2.1", backends, checks=[check])}))))
+        for check in ({}, {"retry_interval": 2.0}, {"invert": True})
+    )
+    assert plain.subject == quick.subject != inverted.subject
+    assert plain != quick
 
 
 def test_farms_on_other_ports_share_a_check_that_has_no_port():

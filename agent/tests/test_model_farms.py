@@ -228,6 +228,42 @@ def test_a_check_ends_before_the_next_begins():
     validate(document(web={"checks": [{"interval": 2, "timeout": 2}]}))
 
 
+@pytest.mark.parametrize(
+    ("check", "where", "words"),
+    [
+        (
+            {"retry_interval": 6},
+            "retry_interval",
+            "6 s is longer than the interval of 5 s; make it shorter, or leave it out",
+        ),
+        ({"retry_interval": 0.05}, "retry_interval", "must be at least 0.1, not 0.05"),
+        (
+            {"retry_interval": 1},
+            "timeout",
+            "2 s is longer than the retry interval of 1 s; make it at most the retry interval",
+        ),
+        (
+            {"retry_interval": 1, "timeout": 9},
+            "timeout",
+            "9 s is longer than the interval of 5 s; make it at most the interval",
+        ),
+        (
+            {"address": "localhost"},
+            "address",
+            '"localhost" is not an IP address; write it like 192.0.2.10 or 2001:db8::10',
+        ),
+        (
+            {"address": "192.0.2.10"},
+            "address",
+            "192.0.2.10 is a virtual address of the appliance, and checks are not balanced; use a server's own",
+        ),
+        ({"invert": 1}, "invert", "must be true or false"),
+    ],
+)
+def test_settings_of_checks_that_cannot_be_are_told_by_name(check, where, words):
+    assert faults(document(web={"checks": [check]})) == [(f"/farms/web/checks/0/{where}", words)]
+
+
 def test_a_check_of_a_farm_without_tcp_needs_a_port():
     assert pointers(document(web={"protocols": ["udp"], "checks": [{}]})) == ["/farms/web/checks/0/port"]
     validate(document(web={"protocols": ["udp"], "checks": [{"port": 53}]}))

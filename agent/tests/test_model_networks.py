@@ -84,6 +84,10 @@ def test_a_server_is_in_a_network_of_a_link_or_behind_a_gateway_of_its_family():
     validate(document(**far, links={"eth0": ROUTED}))
     assert "IPv6 gateway" in faults(document(SIX, **backend("2001:db8:1::1"), links={"eth0": ROUTED}))[BACKEND]
     assert set(faults(document(sorry_servers=[{"address": "198.51.100.1"}]))) == {SORRY}
+    asked = [{}, {"address": "198.51.100.1"}]
+    assert set(faults(document(checks=asked))) == {"/farms/web/checks/1/address"}
+    validate(document(checks=asked, links={"eth0": ROUTED}))
+    validate(document(checks=asked, enabled=False))
     elsewhere = {"eth0": STATIC, "eth1": {"addresses": ["198.51.100.9/30"]}}
     validate(document(**backend("198.51.100.10"), links=elsewhere))
     assert set(faults(document(**backend("198.51.100.12"), links=elsewhere))) == {BACKEND}

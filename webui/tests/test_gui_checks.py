@@ -46,6 +46,9 @@ SAID = {
     "timeout": 0.25,
     "rise": 3,
     "fall": 4,
+    "retry_interval": 0.3,
+    "address": "192.0.2.9",
+    "invert": True,
 }
 
 
@@ -104,8 +107,11 @@ def test_own_fields_come_first_and_each_is_drawn_as_what_it_is(strange, app):
 
 def test_a_check_in_words_says_what_its_kind_has_and_differs(strange):
     words = check_form.check_words(SAID)
-    assert words.startswith("Strange, body one")
+    assert words.startswith("Strange, address 192.0.2.9, body one")
     assert words.endswith("every 0.5 s, timeout 0.25 s; out after 4 failed, back after 3 good")
+    assert "days 7 d" in words
+    assert "inverted" in words
+    assert "verify no" in words
     assert "statuses 200-299, 301" in words
     plain = check_form.check_words(Strange(type="strange").model_dump(mode="json"))
     assert plain == "Strange every 5 s, timeout 2 s; out after 3 failed, back after 2 good"

@@ -5,6 +5,8 @@ from gui_agent import FARM
 
 from agent.model import Configuration
 
+ASKED = {"retry_interval": None, "address": None, "invert": False}
+
 
 def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent):
     browser.open("/farms/new")
@@ -92,7 +94,7 @@ def test_a_farm_is_created_with_everything_that_was_typed(browser, shared_agent)
         "strict_tcp": False,
         "log_prefix": None,
         "log_rate": 10,
-        "checks": [{"type": "tcp", "interval": 2.5, "timeout": 1.0, "rise": 5, "fall": 4, "port": 8000}],
+        "checks": [{"type": "tcp", "interval": 2.5, "timeout": 1.0, "rise": 5, "fall": 4, "port": 8000} | ASKED],
         "backends": {
             "web1": {
                 "address": "10.0.0.1",

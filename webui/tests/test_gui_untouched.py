@@ -8,7 +8,8 @@ from gui_agent import FARM
 
 from agent.model import CHECKS, Backend, Farm, SorryServer, validate
 
-CHECK = {"interval": 0.7, "timeout": 0.3, "rise": 1, "fall": 100}
+CHECK = {"interval": 0.7, "timeout": 0.3, "rise": 1, "fall": 100, "retry_interval": 0.5}
+CHECK |= {"address": "10.1.0.77", "invert": True}
 BACKEND = {"address": "10.1.0.1", "port": 8080, "weight": 7, "tier": 3, "max_connections": 1000, "state": "drain"}
 LISTS = {"untouched-in": {"networks": ["192.0.2.0/24"]}, "untouched-out": {"networks": ["198.51.100.0/24"]}}
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from agent.model.part import Part
-from agent.model.types import Port
+from agent.model.types import HostAddress, Port
 
 Seconds = Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False, json_schema_extra={"unit": "s"})]
 
@@ -32,12 +32,36 @@ class Check(Part):
         title="Fall",
         description="Tries that must fail in a row to take a backend out.",
     )
+    retry_interval: Seconds | None = Field(
+        default=None,
+        title="Retry interval",
+        description="The interval from the first try that speaks against the present verdict until the verdict is "
+        "confirmed or changed; by default the interval.",
+    )
+    address: HostAddress | None = Field(
+        default=None,
+        title="Address",
+        description="Asked instead of the backend, such as a service that watches it; by default the backend's.",
+    )
+    invert: bool = Field(
+        default=False,
+        title="Inverted",
+        description="A backend is well when the try fails: for what must not answer.",
+    )
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """What is wrong with fields that are each well-formed: the field, and what is to be done, in words."""
         if self.timeout > self.interval:
             words = f"{self.timeout:g} s is longer than the interval of {self.interval:g} s"
             yield "timeout", f"{words}; make it at most the interval"
+        if self.retry_interval is None:
+            return
+        if self.retry_interval > self.interval:
+            words = f"{self.retry_interval:g} s is longer than the interval of {self.interval:g} s"
+            yield "retry_interval", f"{words}; make it shorter, or leave it out"
+        elif self.interval >= self.timeout > self.retry_interval:
+            words = f"{self.timeout:g} s is longer than the retry interval of {self.retry_interval:g} s"
+            yield "timeout", f"{words}; make it at most the retry interval"
 
 
 class PortCheck(Check):
