@@ -81,7 +81,7 @@ class Gui:
         """Make the form's check try every second, and come to a verdict after two tries."""
         checks = self.page.get_by_role("region", name="Checks")
         for label, value in (("Interval", "1"), ("Timeout", "1"), ("Fall", "2"), ("Rise", "2")):
-            checks.get_by_label(label).fill(value)
+            checks.get_by_label(label, exact=True).fill(value)
 
     def backend_row(self, name: str | int) -> Locator:
         """The row of a backend in a farm's form, by name, or by its place while it has none."""

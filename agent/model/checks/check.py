@@ -35,8 +35,7 @@ class Check(Part):
     retry_interval: Seconds | None = Field(
         default=None,
         title="Retry interval",
-        description="The interval from the first try that speaks against the present verdict until the verdict is "
-        "confirmed or changed; by default the interval.",
+        description="The interval while the last try speaks against the verdict; by default the same.",
     )
     address: HostAddress | None = Field(
         default=None,
