@@ -27,6 +27,8 @@ _OPTIONS = {
     "interactive": "Interactive",
     "normal": "Normal",
     "bulk": "Bulk",
+    "answer": "An answer as any",
+    "follow": "Follow",
 }
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table of check types: a type is a file with one class and one row here."""
 
+from agent.health.http import HttpProbe
 from agent.health.icmp import IcmpProbe
 from agent.health.probe import Probe
 from agent.health.tcp import TcpProbe
 
-PROBES: dict[str, Probe] = {probe.type: probe for probe in (TcpProbe(), IcmpProbe())}
+PROBES: dict[str, Probe] = {probe.type: probe for probe in (TcpProbe(), IcmpProbe(), HttpProbe())}
 """Every check type by the name that documents use."""

@@ -4,8 +4,10 @@
 import pytest
 from documents import FARM, document, faults, pointers
 
-from agent.model import canonical, parse, validate
+from agent.model import CHECKS, canonical, parse, validate
 from agent.model.rules import MAX_CLIENTS, MAX_HASH_BUCKETS, MAX_LIMITS, MAX_SIZED, MAX_WAYS
+
+KINDS = ", ".join(f"'{kind}'" for kind in CHECKS)
 
 
 @pytest.mark.parametrize("field", ["addresses", "ports", "protocols"])
@@ -278,9 +280,9 @@ def test_a_check_by_a_protocol_without_ports_has_none_and_needs_none():
 @pytest.mark.parametrize(
     ("check", "where", "words"),
     [
-        ({"type": "nagios"}, "/type", "\"nagios\" is not possible here; use 'tcp', 'icmp'"),
-        ({"type": None}, "/type", "\"None\" is not possible here; use 'tcp', 'icmp'"),
-        ({"type": []}, "/type", "\"[]\" is not possible here; use 'tcp', 'icmp'"),
+        ({"type": "nagios"}, "/type", f'"nagios" is not possible here; use {KINDS}'),
+        ({"type": None}, "/type", f'"None" is not possible here; use {KINDS}'),
+        ({"type": []}, "/type", f'"[]" is not possible here; use {KINDS}'),
         ({"colour": 1}, "/colour", "is not a setting of a check of the type `tcp`; leave it out, or correct its name"),
         (["tcp"], "", "must be an object"),
         (None, "", "must be an object"),

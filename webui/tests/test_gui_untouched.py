@@ -10,6 +10,17 @@ from agent.model import CHECKS, Backend, Farm, SorryServer, validate
 
 CHECK = {"interval": 0.7, "timeout": 0.3, "rise": 1, "fall": 100, "retry_interval": 0.5}
 CHECK |= {"address": "10.1.0.77", "invert": True}
+HTTP = {
+    "type": "http",
+    "port": 8080,
+    "method": "HEAD",
+    "path": "/health?full=1",
+    "host": "www.example.com",
+    "headers": {"X-Probe": "one two", "X-Empty": ""},
+    "statuses": ["200", "300-399"],
+    "redirects": "follow",
+    "body": "^ok, all of it$",
+}
 BACKEND = {"address": "10.1.0.1", "port": 8080, "weight": 7, "tier": 3, "max_connections": 1000, "state": "drain"}
 LISTS = {"untouched-in": {"networks": ["192.0.2.0/24"]}, "untouched-out": {"networks": ["198.51.100.0/24"]}}
 
@@ -57,7 +68,7 @@ FARMS: dict[str, dict[str, Any]] = {
         "dscp_in": 46,
         "dscp_out": 63,
         "traffic_class": "bulk",
-        "checks": [CHECK | {"port": 53}, CHECK | {"port": 54, "interval": 3600}, CHECK | {"type": "icmp"}],
+        "checks": [CHECK | {"port": 53}, CHECK | {"port": 54, "interval": 9}, CHECK | {"type": "icmp"}, CHECK | HTTP],
         "backends": {
             "b1": BACKEND,
             "b2": {"address": "10.1.0.2", "state": "disabled"},

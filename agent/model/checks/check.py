@@ -48,6 +48,10 @@ class Check(Part):
         description="A backend is well when the try fails: for what must not answer.",
     )
 
+    def __hash__(self) -> int:
+        """By the pace: some kinds have fields without a hash, and few checks that differ are of one pace."""
+        return hash((self.type, self.interval, self.timeout, self.rise, self.fall))
+
     def faults(self) -> Iterator[tuple[str, str]]:
         """What is wrong with fields that are each well-formed: the field, and what is to be done, in words."""
         if self.timeout > self.interval:
