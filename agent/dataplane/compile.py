@@ -188,6 +188,7 @@ def compile_side(
     if farm.at_ingress:
         gone = {backend: mark in cut for backend, mark in marks.items() if mark in failed}
         elements |= forwarded.hops(side, farm, numbers, reach, gone)
+        elements |= forwarded.leaving(farm, side.family, [marks[who] for who in marks if who not in weights])
     else:
         elements |= _limited(side, farm, str(numbers.mark))
         elements |= _targets(side, farm, numbers)

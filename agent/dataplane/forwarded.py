@@ -122,5 +122,12 @@ def hops(
     return elements
 
 
+def leaving(farm: Farm, family: Family, marks: Iterable[int]) -> dict[str, dict[str, Element]]:
+    """What has clients of these backends, which take no connections, begin anew elsewhere when they ask for one."""
+    keys = (str(kind) for mark in marks for kind in marks_of(farm, family, mark) if not kind & DATAGRAMS)
+    found = dict.fromkeys(keys, ("", ""))
+    return {"leaving": found} if found else {}
+
+
 def _timeout(farm: Farm, mark: int) -> int:
     return farm.flow_timeout_udp if mark & DATAGRAMS else farm.flow_timeout

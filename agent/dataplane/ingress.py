@@ -33,6 +33,8 @@ OPENING = 30
 CLOSING = 120
 """Seconds that a TCP connection is known after its client has said that it ends."""
 
+_INIT = 1
+"""The chunk that begins an SCTP association; it is alone in its packet."""
 MAY_BE_FRAGMENTED = 0xBFFF
 """What is left of the flags and offset of an IPv4 packet's fragment without *don't fragment*."""
 
@@ -73,6 +75,7 @@ _SETS = f"""\
 	map hops6 {{ typeof meta mark : ip6 daddr; {_HOT} counter; comment "backend -> next hop"; }}
 	map exits {{ typeof meta mark : meta oif; {_HOT} comment "backend that gets packets -> link"; }}
 	set waiting {{ typeof meta mark; comment "backends that would get packets, had a link their network"; }}
+	set leaving {{ typeof meta mark; comment "backends that keep connections and take none"; }}
 	map lives {{ typeof meta mark : verdict; comment "backend -> how long its flows are known"; }}
 	set begun {{ typeof meta mark; counter; comment "new flows of each backend"; }}
 	map targets4 {{ typeof meta mark : ip daddr; {_HOT} comment "backend, packets rewritten -> address"; }}
@@ -136,22 +139,26 @@ def course(family: Family) -> tuple[IngressChain, ...]:
         to=(pick,),
     )
     # Where only the link has lost its network for a while, a flow keeps its backend.
-    lost = chain(
-        "lost",
-        "meta mark @waiting counter name stranded drop",
-        *forget,
-        "meta mark set 0",
-        f"goto {start.name}",
-        to=(start,),
+    anew = chain("anew", *forget, "meta mark set 0", f"goto {start.name}", to=(start,))
+    lost = chain("lost", "meta mark @waiting counter name stranded drop", f"goto {anew.name}", to=(anew,))
+    # Who asks for a connection has none yet: where its backend takes none, it goes elsewhere. No flow lives on by it.
+    again = chain(
+        "again",
+        f"meta mark @leaving goto {anew.name}",
+        forward,
+        change,
+        f"goto {lost.name}",
+        to=(anew, changing, lost),
     )
     known = chain(
         "known",
+        f"meta l4proto sctp @th,96,8 {_INIT} goto {again.name}",
         f"add {fresh} {{ {key} timeout {FRESH}s : meta mark }}",
         "meta mark vmap @lives",
         forward,
         change,
         f"goto {lost.name}",
-        to=(changing, lost),
+        to=(again, changing, lost),
     )
     reset = chain("reset", *forget, forward, change, to=(changing,))
     ended = chain(
@@ -164,14 +171,22 @@ def course(family: Family) -> tuple[IngressChain, ...]:
         to=(reset, changing, lost),
     )
     ending = chain("ending", f"meta mark set {key} map {flows} goto {ended.name}", to=(ended,))
+    # A flow that begins is hardly ever fresh: a SYN is looked for in `flows` at once.
+    flagged = chain(
+        "flagged",
+        f"tcp flags & (fin | rst) != 0 goto {ending.name}",
+        f"meta mark set {key} map {flows} goto {again.name}",
+        f"goto {start.name}",
+        to=(ending, again, start),
+    )
     arrive = chain(
         "arrive",
-        f"tcp flags & (fin | rst) != 0 goto {ending.name}",
+        f"tcp flags & (fin | syn | rst) != 0 goto {flagged.name}",
         f"meta mark set {key} map {fresh} {forward}",
         change,
         f"meta mark set {key} map {flows} goto {known.name}",
         f"goto {start.name}",
-        to=(ending, changing, known, start),
+        to=(flagged, changing, known, start),
     )
     enter = chain(
         "enter",
@@ -179,7 +194,7 @@ def course(family: Family) -> tuple[IngressChain, ...]:
         f"{address} saddr @answering{family} meta mark set {reply} notrack",
         to=(arrive,),
     )
-    return enter, arrive, ending, ended, reset, known, lost, start, pick, changing, port
+    return enter, arrive, flagged, ending, ended, reset, known, again, lost, anew, start, pick, changing, port
 
 
 @lru_cache(maxsize=2)

@@ -268,6 +268,7 @@ SETS = {
     "hops4": Layout((NUMBER,), (IPV4,)),
     "hops6": Layout((NUMBER,), (IPV6,)),
     "waiting": Layout((NUMBER,)),
+    "leaving": Layout((NUMBER,)),
     "exits": Layout((NUMBER,), (NUMBER,)),
     "lives": Layout((NUMBER,), "verdict"),
     "begun": Layout((NUMBER,)),
