@@ -282,14 +282,19 @@ class Kernel:
         cut: set[int] = set()
         if isinstance(known, Ruleset):
             for _side, before, after in changed(known, ruleset):
-                stale |= set(before.numbers.backends.values()) if before else set()
+                had = set(before.numbers.backends.values()) if before else set()
+                gone = had.difference(after.numbers.backends.values() if after else ())
+                stale |= gone
                 if after:
-                    stale -= set(after.numbers.backends.values())
                     stale |= after.failed - (before.failed if before else set())
                     cut |= after.cut - (before.cut if before else set())
+                    cut |= gone if after.farm.on_failure == "cut" else set()
             return stale, cut
-        held = {backend_of(int(key)) for set_name in TARGETS | HOPS for key in known.get(set_name, {})}
-        return (held - ruleset.marks().keys()) | ruleset.failed(), ruleset.cut()
+        named = (each for set_name in TARGETS | HOPS for each in known.get(set_name, {}).items())
+        farms = {backend_of(int(key)): comment.partition("/")[0] for key, (_, comment) in named}
+        gone = farms.keys() - ruleset.marks().keys()
+        strict = {side.farm for side, part in ruleset.parts.items() if part.farm.on_failure == "cut"}
+        return gone | ruleset.failed(), ruleset.cut() | {mark for mark in gone if farms[mark] in strict}
 
     def _forget(self, marks: set[int], *, cut: set[int]) -> None:
         try:

@@ -193,8 +193,9 @@ class Farm(Part):
     on_failure: OnFailure = Field(
         default="keep",
         title="When a backend fails",
-        description="`keep`: its TCP connections are left to end by themselves; UDP flows go to others at once. "
-        "`cut`: its TCP connections are cut, too, so that clients connect anew at once.",
+        description="`keep`: its connections (TCP, SCTP) are left to end by themselves; flows of all other protocols "
+        "go to others at once. `cut`: its connections are cut, too, so that clients connect anew at once; also those "
+        "of a backend that is removed, or whose address or port changes.",
     )
     slow_start: LongSeconds | None = Field(
         default=None,
