@@ -10,7 +10,8 @@ from contextlib import closing
 from functools import partial
 from struct import Struct
 
-from agent.dataplane import netlink
+from agent.dataplane import aborts, netlink
+from agent.dataplane.aborts import Association
 from agent.dataplane.netlink import ATTRIBUTE, BODY, HEADER, NESTED, TYPE
 from agent.dataplane.offload import ENDED
 from agent.model.types import Address
@@ -19,7 +20,11 @@ _CT_GET, _CT_DELETE = 0x101, 0x102  # subsystem 1 (ctnetlink), messages 1 and 2
 
 _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _PROTOINFO, _MARK, _ID, _ZONE, _MARK_MASK = 1, 2, 3, 4, 8, 12, 18, 21
 _COUNTERS_ORIG, _COUNTERS_REPLY = 9, 10
-_TUPLE_IP, _TUPLE_PROTO, _PROTO_NUM = 1, 2, 1
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_PROTO_NUM, _SOURCE_PORT, _PORT = 1, 2, 3
+_SOURCES, _DESTINATIONS = (1, 3), (2, 4)
+"""The addresses of a tuple, of IPv4 and IPv6."""
+_PROTOINFO_SCTP, _SCTP_REPLY_TAG = 3, 3
 
 _TCP_TIME_WAIT, _TCP_CLOSE = 7, 8
 _SEEN_REPLY = 2
@@ -149,8 +154,8 @@ def forget(marks: Collection[int], *, cut: Collection[int] = ()) -> int:
     """Remove what has no connection to lose, if its mark is one of `marks`; its next packet is balanced anew.
 
     That is every flow of a protocol other than TCP and SCTP; what nobody has answered yet (the client's next try goes
-    elsewhere); and what was reset. Of the marks in `cut` every connection of every protocol is removed. Returns how
-    many were removed. Needs CAP_NET_ADMIN. Raises OSError.
+    elsewhere); and what was reset. Of the marks in `cut` every connection of every protocol is removed, and the clients
+    of SCTP associations are told. Returns how many were removed. Needs CAP_NET_ADMIN, CAP_NET_RAW. Raises OSError.
     """
     all_marks = frozenset(marks) | frozenset(cut)
     if not all_marks:
@@ -161,26 +166,46 @@ def forget(marks: Collection[int], *, cut: Collection[int] = ()) -> int:
         chosen = _only(mark, _BACKEND)
     whole = frozenset(cut)
 
-    def read() -> list[bytes]:
+    def read() -> list[tuple[bytes, Association | None]]:
         entries = (data[start:end] for data, start, end in netlink.dump(_CT_GET, chosen))
-        return [request for entry in entries if (request := _request(entry, all_marks, whole))]
+        return [goes for entry in entries if (goes := _going(entry, all_marks, whole))]
 
-    return _delete(netlink.steadily(read))
+    going = netlink.steadily(read)
+    removed = _delete([request for request, _ in going])
+    aborts.tell([association for _, association in going if association])
+    return removed
 
 
-def _request(entry: memoryview, marks: frozenset[int], cut: frozenset[int]) -> bytes | None:
-    """The body of the request that deletes this entry, if it has one of `marks` and is of a kind that is to go."""
+def _going(entry: memoryview, marks: frozenset[int], cut: frozenset[int]) -> tuple[bytes, Association | None] | None:
+    """The body of the request that deletes this entry, if it has one of `marks` and is of a kind that is to go.
+
+    Beside it what its client is to be told of.
+    """
     found = dict(netlink.attributes(entry[BODY:]))
     mark = _number(found, _MARK)
     if mark & _BACKEND not in marks:
         return None
-    protocol = dict(netlink.attributes(dict(netlink.attributes(found[_TUPLE_ORIG]))[_TUPLE_PROTO]))[_PROTO_NUM][0]
-    lost = protocol in (_TCP, _SCTP) and _number(found, _STATUS) & _SEEN_REPLY and not mark & ENDED
-    if lost and mark & _BACKEND not in cut:
+    ends = dict(netlink.attributes(found[_TUPLE_ORIG]))
+    ports = dict(netlink.attributes(ends[_TUPLE_PROTO]))
+    protocol = ports[_PROTO_NUM][0]
+    connected = protocol in (_TCP, _SCTP) and _number(found, _STATUS) & _SEEN_REPLY and not mark & ENDED
+    if connected and mark & _BACKEND not in cut:
         return None
     named = ((_TUPLE_ORIG, NESTED), (_ID, 0), (_ZONE, 0))
     attributes = [netlink.attribute(kind | flag, bytes(found[kind])) for kind, flag in named if kind in found]
-    return bytes(entry[HEADER.size : BODY]) + b"".join(attributes)
+    association = _association(ends, ports, found[_PROTOINFO]) if connected and protocol == _SCTP else None
+    return bytes(entry[HEADER.size : BODY]) + b"".join(attributes), association
+
+
+def _association(ends: Mapping[int, memoryview], ports: Mapping[int, memoryview], state: memoryview) -> Association:
+    addresses = dict(netlink.attributes(ends[_TUPLE_IP]))
+    client, service = (
+        bytes(next(addresses[kind] for kind in kinds if kind in addresses)) for kinds in (_SOURCES, _DESTINATIONS)
+    )
+    tags = dict(netlink.attributes(dict(netlink.attributes(state))[_PROTOINFO_SCTP]))
+    return Association(
+        service, _number(ports, _PORT), client, _number(ports, _SOURCE_PORT), _number(tags, _SCTP_REPLY_TAG)
+    )
 
 
 def _number(found: Mapping[int, memoryview], kind: int) -> int:

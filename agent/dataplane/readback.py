@@ -4,6 +4,7 @@
 import re
 from typing import Any
 
+from agent.dataplane.aborts import ABORTS
 from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
 from agent.dataplane.forwarded import backend_of
 from agent.dataplane.ingress import FARM, UNWELCOME
@@ -15,7 +16,20 @@ from agent.model import Family
 
 _COMES = re.compile(
     "|".join(
-        ("hash", "persist", "dscp", "grade", "quality", "pool", "screen", "sift", "sieve", UNWELCOME.name, *PREFIXES)
+        (
+            "hash",
+            "persist",
+            "dscp",
+            "grade",
+            "quality",
+            "pool",
+            "screen",
+            "sift",
+            "sieve",
+            UNWELCOME.name,
+            ABORTS.name,
+            *PREFIXES,
+        )
     )
 )
 """The names of chains of `table inet sluice` that come and go; in the other table all do."""

@@ -7,6 +7,7 @@ What the kernel holds is known again by name. So a rule that is written in anoth
 from collections.abc import Iterator
 
 from agent.dataplane import ingress
+from agent.dataplane.aborts import ABORTS
 from agent.dataplane.limits import COUNTERS, Away, Limits, Log, Meter, ResetGate, Resets, meters_of
 from agent.dataplane.persistence import OwnMap, Persistence, own_maps
 from agent.dataplane.pool import HashPicker
@@ -20,7 +21,7 @@ _LOG = Log(10, "log")
 
 def samples() -> Iterator[Chain]:
     """One of each chain; those of ingress are in its own version."""
-    yield from (QUALITY, GRADE, POOLS, *STAGES, ResetGate(), Marking(8))
+    yield from (QUALITY, GRADE, POOLS, ABORTS, *STAGES, ResetGate(), Marking(8))
     yield from (Away(reason, reject, _LOG) for reason in COUNTERS for reject in (False, True))
     for family in ingress.FAMILIES:
         for port in (False, True):

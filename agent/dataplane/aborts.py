@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tells clients that their SCTP association is over, since nobody else would when it was cut.
+
+What comes of an association that connection tracking does not know is invalid to it and reaches no backend that could
+answer, and ICMP errors end none that is established. So the appliance sends what the backend would: an ABORT chunk
+(RFC 9260, 3.3.7) with the tag that the client expects, which connection tracking has seen.
+"""
+
+import logging
+import socket
+import struct
+from collections.abc import Collection
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from agent.dataplane.quality import Stage
+from agent.model import Farm
+
+_log = logging.getLogger(__name__)
+
+ABORTS = Stage("aborts", "type filter hook output priority raw; policy accept", ("sctp chunk abort exists notrack",))
+"""Would connection tracking take an ABORT for a connection, an association that the client begins anew from its port
+would belong to it."""
+
+_HEADER = struct.Struct("!HHI")
+_CHUNK = struct.pack("!BBH", 6, 0, 4)
+"""ABORT, no flags, no causes."""
+_CASTAGNOLI = 0x82F63B78
+"""The polynomial of CRC32c, in reverse (RFC 9260, appendix A)."""
+_PATIENCE = 1.0
+"""Seconds to wait for room in a link's queue."""
+
+
+class Association(NamedTuple):
+    """An association as its client knows it. Addresses are packed."""
+
+    service: bytes
+    service_port: int
+    client: bytes
+    client_port: int
+    tag: int
+    """The verification tag of what the client gets."""
+
+
+def chains_of(farm: Farm) -> set[Stage]:
+    """What a farm whose connections are tracked wants for this."""
+    return {ABORTS} if {"sctp", "all"} & {*farm.protocols} else set()
+
+
+def packet(association: Association) -> bytes:
+    """The SCTP packet that ends it."""
+    head = _HEADER.pack(association.service_port, association.client_port, association.tag)
+    return head + struct.pack("<I", _crc32c(head + bytes(4) + _CHUNK)) + _CHUNK
+
+
+def tell(associations: Collection[Association]) -> None:
+    """Send each its end, from the address of its service. Needs CAP_NET_RAW. What cannot be sent is logged, once."""
+    failed: OSError | None = None
+    for each in associations:
+        source, client = (str(ip_address(packed)) for packed in (each.service, each.client))
+        family = socket.AF_INET if len(each.service) == 4 else socket.AF_INET6
+        try:
+            with socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_SCTP) as sock:
+                sock.settimeout(_PATIENCE)
+                sock.bind((source, 0))
+                sock.sendto(packet(each), (client, 0))
+        except OSError as error:
+            failed = error
+    if failed:
+        _log.warning("clients could not be told that their associations were cut: %s", failed)
+
+
+def _crc32c(data: bytes) -> int:
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (_CASTAGNOLI if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
