@@ -34,8 +34,8 @@ def size(config: Configuration) -> Iterator[Fault]:
     if total > MAX_FORWARDED:
         yield Fault(
             pointer("farms"),
-            f"have {total} backends with `stateless` or `direct`, those of UDP beside other protocols counted twice; "
-            f"the appliance takes {MAX_FORWARDED}: use `dnat` for some of them",
+            f"have {total} backends with `stateless`, `direct` or `tunnel`, those of UDP beside other protocols "
+            f"counted twice; the appliance takes {MAX_FORWARDED}: use `dnat` for some of them",
         )
     total = sum(_answering(farm) for farm in farms if farm.forwarding == "stateless")
     if total > MAX_ANSWERS:

@@ -14,7 +14,7 @@ from agent.access import Access
 
 
 def pytest_configure() -> None:
-    pytest.register_assert_rewrite("kernel_flows")  # what its asserts find is told as that of tests
+    pytest.register_assert_rewrite("kernel_flows", "kernel_ends")  # what their asserts find is told as that of tests
     # How long an example takes says more about what else the machine does than about the code.
     settings.register_profile("sluice", deadline=None)
     settings.load_profile("sluice")

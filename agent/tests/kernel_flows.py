@@ -8,8 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-from kernel_net import Box, backend_address, until
+from kernel_net import Box, until
 
 from agent.dataplane import netlink
 
@@ -60,22 +59,6 @@ def stay_while_weights_change(box: Box, web: dict[str, Any]) -> None:
             stop.set()
         done.result()
     assert box.counters()["web", "b1"].new + box.counters()["web", "b2"].new == 2
-
-
-def leave_a_failed_backend(box: Box, web: dict[str, Any]) -> None:
-    """UDP moves from a backend that failed, and TCP stays unless it is cut; what has moved stays."""
-    box.apply({"web": web})
-    with box.connect() as connection, box.connect() as _, box.datagram() as sock:
-        assert connection.server == said(sock) == backend_address(1)
-        box.apply({"web": web}, {"web": {"b2": 1}})
-        assert said(sock) == backend_address(2)
-        assert connection.alive()
-        box.apply({"web": web | {"on_failure": "cut"}}, {"web": {"b2": 1}})
-        with pytest.raises(ConnectionError):
-            connection.alive()
-        # It is back; who has moved stays.
-        box.apply({"web": web})
-        assert said(sock) == backend_address(2)
 
 
 def outlive_a_lapse_of_the_links_address(box: Box, web: dict[str, Any]) -> None:

@@ -96,12 +96,13 @@ class Network:
         address: str | None = None,
         protocol: int = socket.IPPROTO_TCP,
         source: str | None = None,
+        source_port: int = 0,
     ) -> Connection:
         """Open a TCP connection (or an SCTP association) to the virtual address or another, from `source`."""
         kind = socket.AF_INET if family == 4 else socket.AF_INET6
         sock = self.client.run(socket.socket, kind, socket.SOCK_STREAM, protocol)
-        if source:
-            sock.bind((source, 0))
+        if source or source_port:
+            sock.bind((source or "", source_port))
         return Connection(sock, address or VIRTUAL[family], port)
 
     def ask(self, port: int = 80, family: int = 4, address: str | None = None, source: str | None = None) -> str:

@@ -3,12 +3,11 @@
 
 import itertools
 import random
-import threading
 from dataclasses import replace
 
 import pytest
 from kernel_far import has_tunnels
-from kernel_net import Box, backend_address, expected, farm, until
+from kernel_net import Box, backend_address, expected, farm
 
 from agent.dataplane import KernelRefused, compile_ruleset, script
 from agent.dataplane.assignment import Side
@@ -122,19 +121,6 @@ def test_udp_flows_of_a_backend_that_is_gone_go_to_another_at_once(box, reason):
             moved["backends"]["b1"]["address"] = backend_address(3)
             box.apply({"web": moved})
         assert says(sock) in (backend_address(2), backend_address(3))
-
-
-def test_a_client_that_waits_for_a_dead_backend_reaches_another_at_its_next_try(box):
-    box.backends.run(box.command, "add table inet dead; add chain inet dead c { type filter hook input priority 0; };")
-    box.backends.run(box.command, f"add rule inet dead c ip daddr {backend_address(4)} drop")
-    box.apply({"web": farm(1, 4)}, {"web": {"b4": 1}})
-    answers = []
-    client = threading.Thread(target=lambda: answers.append(box.ask()))
-    client.start()
-    until(lambda: box.active() == {("web", "b4"): 1})
-    box.apply({"web": farm(1, 4)}, {"web": {"b1": 1}})
-    client.join()
-    assert answers == [backend_address(1)]
 
 
 def overlapping():

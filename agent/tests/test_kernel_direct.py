@@ -11,7 +11,6 @@ from kernel_flows import (
     ask,
     conntracked,
     go_on_with_a_new_agent,
-    leave_a_failed_backend,
     outlive_a_lapse_of_the_links_address,
     said,
     stay_while_weights_change,
@@ -111,55 +110,13 @@ def test_no_packet_of_a_flow_goes_elsewhere_while_weights_change(two):
     stay_while_weights_change(two, direct(1, 2, scheduler="weighted"))
 
 
-def test_drained_backends_keep_their_flows(two):
-    web = direct(1, 2)
-    two.apply({"web": web})
-    with two.connect() as connection, two.datagram() as sock:
-        assert (connection.server, said(sock)) == tuple(names(1, 2))
-        web["backends"]["b1"]["state"] = web["backends"]["b2"]["state"] = "drain"
-        two.apply({"web": web}, {"web": {}})
-        assert connection.alive()
-        assert said(sock) == backend_address(2)
-        assert two.refused(), "nobody is left for new ones"
-
-
-def test_udp_of_a_failed_backend_moves_and_tcp_stays_unless_it_is_cut(two):
-    leave_a_failed_backend(two, direct(1, 2))
-
-
-def test_a_removed_backends_flows_move_and_a_removed_farm_serves_nobody(two):
+def test_a_removed_farm_serves_nobody(two):
     two.apply({"web": direct(1, 2)})
-    with two.datagram() as sock:
-        assert said(sock) == backend_address(1)
-        two.apply({"web": direct(2)})
-        assert said(sock) == backend_address(2)
     two.apply({"web": direct(2, ports=(81,))})
     assert two.refused()
     two.apply({})
     assert two.elements() == expected(two.ruleset), "nothing is left, no base chain either"
     assert two.refused(81)
-
-
-@pytest.mark.parametrize("when_down", ["reject", "drop"])
-def test_without_a_backend_clients_are_refused_or_dropped(two, when_down):
-    web = direct(1, when_down=when_down)
-    two.apply({"web": web}, {"web": {}})
-    if when_down == "reject":
-        assert two.refused()
-    counter = {"reject": "refused", "drop": "discarded"}[when_down]
-    with two.datagram() as sock:
-        sock.send(b"?")
-        until(lambda: '"packets": 0' not in two.nft(f"list counter inet sluice {counter}"))
-    two.apply({"web": web})
-    assert ask(two)[0] == backend_address(1)
-
-
-def test_the_sorry_server_answers_while_nobody_does(two):
-    web = direct(1) | {"sorry_servers": [{"address": backend_address(2)}]}
-    two.apply({"web": web}, {"web": {}})
-    assert ask(two)[0] == backend_address(2)
-    two.apply({"web": web})
-    assert ask(two)[0] == backend_address(1)
 
 
 def test_entries_live_as_the_farm_says(two):

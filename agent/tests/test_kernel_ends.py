@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How backends end and what their clients get, with connections that are open meanwhile."""
 
-import json
 import select
 import socket
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from kernel_ends import counted, is_over, put, states, tiers
+from kernel_flows import said
 from kernel_net import VIRTUAL, Box, backend_address, expected, farm, until
-from kernel_peers import Connection
 
-from agent.dataplane import Clients, compile_ruleset
-from agent.model import validate
-from agent.scheduling import roles, weights
+from agent.dataplane import Clients
 
 pytestmark = pytest.mark.kernel
 
@@ -29,69 +26,19 @@ def box():
     box.close()
 
 
-def put(box: Box, *failed: str, steps: dict[str, int] | None = None, **farms: dict[str, Any]) -> None:
-    """Put these farms in force as the agent does: some backends are unhealthy, some at a step of a slow start."""
-    config = validate({"version": 1, "farms": farms})
-    known = {
-        name: roles(farm, dict.fromkeys(failed, "unhealthy")) for name, farm in config.farms.items() if farm.enabled
-    }
-    effective = {name: weights(config.farms[name], found, steps) for name, found in known.items()}
-    ruleset = compile_ruleset(config, effective, (), box.ruleset or box._adopted, known)
-    box.balancer.run(box.kernel.check, ruleset)
-    box.balancer.run(box.kernel.apply, ruleset)
-    box.ruleset = ruleset
-
-
-def states(web: dict[str, Any], **changed: str) -> dict[str, Any]:
-    """The farm with other states of some backends."""
-    backends = {name: {**backend, "state": changed.get(name, "enabled")} for name, backend in web["backends"].items()}
-    return {**web, "backends": backends}
-
-
-def says(sock: socket.socket) -> str:
-    """The backend that answers a datagram."""
-    sock.send(b"?")
-    return sock.recv(100).decode().split()[0]
-
-
-def counted(box: Box, name: str) -> int:
-    """The packets of a counter of the table."""
-    listing = json.loads(box.nft(f"list counter inet sluice {name}"))
-    return next(item["counter"]["packets"] for item in listing["nftables"] if "counter" in item)
-
-
-def is_reset(connection: Connection) -> bool:
-    """Whether the client is told at its next line that the connection is over."""
-    try:
-        return not connection.alive()
-    except ConnectionResetError:
-        return True
-
-
-def pairs(box: Box, opened: ExitStack, number: int) -> dict[str, tuple[list[Connection], list[socket.socket]]]:
-    """So many TCP connections and UDP flows, by the backend that they are with."""
-    found: dict[str, tuple[list[Connection], list[socket.socket]]] = {}
-    for _ in range(number):
-        connection = opened.enter_context(box.connect())
-        found.setdefault(connection.server, ([], []))[0].append(connection)
-        sock = opened.enter_context(box.datagram())
-        found.setdefault(says(sock), ([], []))[1].append(sock)
-    return found
-
-
 def test_a_disabled_backend_loses_all_it_has_at_once_and_is_enabled_as_new(box, opened):
     web = farm(1, 2, **BOTH)
     put(box, web=web)
     connections = [opened.enter_context(box.connect()) for _ in range(4)]
     socks = [opened.enter_context(box.datagram()) for _ in range(4)]
-    flows = {sock: says(sock) for sock in socks}
+    flows = {sock: said(sock) for sock in socks}
     assert set(flows.values()) == {backend_address(1), backend_address(2)}
     put(box, web=states(web, b1="disabled"))
     assert ("web", "b1") not in box.active()
     assert box.active()["web", "b2"] == 4
     for connection in connections:
-        assert is_reset(connection) == (connection.server == backend_address(1))
-    assert {says(sock) for sock in socks} == {backend_address(2)}
+        assert is_over(connection) == (connection.server == backend_address(1))
+    assert {said(sock) for sock in socks} == {backend_address(2)}
     assert set(box.turn(4)) == {backend_address(2)}
     put(box, web=web)
     assert sorted(box.turn(4)) == [backend_address(1)] * 2 + [backend_address(2)] * 2
@@ -102,11 +49,11 @@ def test_the_last_backend_that_is_disabled_leaves_clients_that_are_refused(box, 
     put(box, web=farm(1, **BOTH))
     connection = opened.enter_context(box.connect())
     sock = opened.enter_context(box.datagram())
-    assert says(sock) == backend_address(1)
+    assert said(sock) == backend_address(1)
     put(box, web=states(farm(1, **BOTH), b1="disabled"))
-    assert is_reset(connection)
+    assert is_over(connection)
     with pytest.raises(ConnectionRefusedError):
-        says(sock)
+        said(sock)
     assert box.refused()
 
 
@@ -117,33 +64,6 @@ def test_a_new_agent_finds_a_disabled_backend_cut_and_leaves_the_others(box, ope
     box.adopt()
     put(box, web=states(web, b1="disabled"))
     assert connection.alive()
-
-
-@pytest.mark.parametrize("on_failure", ["keep", "cut"])
-def test_connections_of_a_failed_backend_are_kept_or_cut_and_flows_always_leave(box, opened, on_failure):
-    web = farm(1, 2, on_failure=on_failure, **BOTH)
-    put(box, web=web)
-    with_backend = pairs(box, opened, 4)
-    put(box, "b1", web=web)
-    for server, (connections, socks) in with_backend.items():
-        lost = server == backend_address(1) and on_failure == "cut"
-        assert [is_reset(connection) for connection in connections] == [lost] * len(connections)
-        assert [says(sock) for sock in socks] == [backend_address(2)] * len(socks)
-
-
-def test_a_draining_backend_keeps_all_until_it_fails(box, opened):
-    web = farm(1, 2, **BOTH)
-    put(box, web=web)
-    with_backend = pairs(box, opened, 4)
-    connections, socks = with_backend[backend_address(1)]
-    draining = states(web, b1="drain")
-    put(box, web=draining)
-    assert [says(sock) for sock in socks] == [backend_address(1)] * len(socks)
-    put(box, "b1", web=draining)
-    assert [says(sock) for sock in socks] == [backend_address(2)] * len(socks)
-    assert all(connection.alive() for connection in connections)
-    put(box, "b1", web={**draining, "on_failure": "cut"})
-    assert all(is_reset(connection) for connection in connections)
 
 
 class Capture:
@@ -191,30 +111,7 @@ def test_a_farm_that_drops_answers_nothing_at_all(box, opened, kind):
 
 def tiered(*numbers: int, **settings: Any) -> dict[str, Any]:
     """A farm of b1, b2, ... in these tiers."""
-    web = farm(*range(1, len(numbers) + 1), **BOTH, **settings)
-    for backend, tier in zip(web["backends"].values(), numbers, strict=True):
-        backend["tier"] = tier
-    return web
-
-
-def test_a_backup_tier_takes_over_and_gives_back_without_losing_anything(box, opened):
-    web = tiered(1, 2, 2)
-    put(box, web=web)
-    first = opened.enter_context(box.datagram())
-    assert says(first) == backend_address(1)
-    assert set(box.turn(3)) == {backend_address(1)}
-    put(box, "b1", web=web)
-    assert says(first) in (backend_address(2), backend_address(3)), "the flow of the failed one moves"
-    second = opened.enter_context(box.datagram())
-    backup = says(second)
-    connections = [opened.enter_context(box.connect()) for _ in range(2)]
-    assert {connection.server for connection in connections} == {backend_address(2), backend_address(3)}
-    put(box, web=web)
-    assert set(box.turn(3)) == {backend_address(1)}
-    assert all(connection.alive() for connection in connections)
-    assert says(second) == backup, "who stands by has not failed and keeps its flows"
-    put(box, backup.replace("10.30.0.1", "b"), web=web)
-    assert says(second) == backend_address(1), "who fails while it stands by loses them"
+    return tiers(farm(*range(1, len(numbers) + 1), **BOTH, **settings), *numbers)
 
 
 def test_tiers_are_opened_until_enough_take_connections(box):
@@ -253,7 +150,7 @@ def test_the_sorry_server_answers_while_nobody_else_does(box, opened, family, fo
     put(box, "b1", "b2", web=web)
     connection = opened.enter_context(box.connect(family=family))
     sock = opened.enter_context(box.datagram(family=family))
-    assert {connection.server, says(sock)} == {backend_address(3, family)}
+    assert {connection.server, said(sock)} == {backend_address(3, family)}
     assert box.counters()["web", f"!{family}"].new == 2
     assert box.active()["web", f"!{family}"] == 2
     box.adopt()
@@ -261,7 +158,7 @@ def test_the_sorry_server_answers_while_nobody_else_does(box, opened, family, fo
     assert connection.alive()
     assert box.counters()["web", f"!{family}"].new == 2, "a new agent knows it again"
     put(box, "b2", web=web)
-    assert says(sock) == backend_address(1, family), "flows go back"
+    assert said(sock) == backend_address(1, family), "flows go back"
     assert set(box.turn(4, family=family)) == {backend_address(1, family)}
     assert connection.alive(), "TCP connections end by themselves"
     assert box.elements() == expected(box.ruleset)
@@ -324,3 +221,14 @@ def test_a_client_that_is_remembered_follows_tiers_and_the_sorry_server(box, sch
     put(box, web=web)
     assert set(box.turn(2)) == {backend_address(1)}
     assert box.elements() == expected(box.ruleset)
+
+
+def test_a_backend_that_was_removed_while_no_agent_ran_is_cut_if_the_farm_says_so(box, opened):
+    """What the kernel holds does not say whether; the farm that is there now does."""
+    put(box, web=farm(1, 2, on_failure="cut"), other=farm(1, 2, ports=(81,)))
+    box.serve(1, 81)
+    box.serve(2, 81)
+    connections = [opened.enter_context(box.connect(port)) for port in (80, 80, 81, 81)]
+    box.adopt()
+    put(box, web=farm(2, on_failure="cut"), other=farm(2, ports=(81,)))
+    assert [is_over(connection) for connection in connections] == [True, False, False, False]

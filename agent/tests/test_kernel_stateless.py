@@ -9,7 +9,6 @@ from kernel_flows import (
     ask,
     conntracked,
     go_on_with_a_new_agent,
-    leave_a_failed_backend,
     outlive_a_lapse_of_the_links_address,
     stay_while_weights_change,
 )
@@ -89,10 +88,6 @@ def test_bulk_arrives_whole_in_both_directions(two):
         for _ in range(20):
             connection._file.write(line)
             assert connection._file.readline() == line
-
-
-def test_udp_of_a_failed_backend_moves_and_tcp_stays_unless_it_is_cut(two):
-    leave_a_failed_backend(two, stateless(1, 2))
 
 
 def test_without_a_backend_clients_are_refused(two):

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from kernel_far import Far, address, far, has_tunnels, send_within, tunnels
-from kernel_flows import ask, go_on_with_a_new_agent, leave_a_failed_backend, stay_while_weights_change
+from kernel_flows import ask, go_on_with_a_new_agent, stay_while_weights_change
 from kernel_namespaces import add_addresses
 from kernel_net import BALANCER, CLIENT, PLENTY, backend_address, expected, names, until
 from kernel_servers import need
@@ -99,22 +99,8 @@ def test_full_packets_arrive_although_tunnels_make_them_larger(box, family):
         assert came == lines
 
 
-def test_flows_stay_together_and_leave_a_backend_that_failed(two):
+def test_no_packet_of_a_flow_goes_elsewhere_while_weights_change(two):
     stay_while_weights_change(two, far(1, 2, scheduler="weighted"))
-    two.apply({})
-    leave_a_failed_backend(two, far(1, 2))
-
-
-def test_drains_sorry_servers_and_refusals(two):
-    web = far(1, sorry_servers=[{"address": address(2)}])
-    two.apply({"web": web})
-    with two.connect() as connection:
-        web["backends"]["b1"]["state"] = "drain"
-        two.apply({"web": web}, {"web": {}})
-        assert ask(two)[0] == backend_address(2)
-        assert connection.alive()
-    two.apply({"web": far(1)}, {"web": {}})
-    assert two.refused()
 
 
 def test_devices_come_and_go_with_their_servers(two):
