@@ -23,6 +23,8 @@ TrafficClass = Literal["interactive", "normal", "bulk"]
 
 LongSeconds = Annotated[int, Field(ge=1, le=604_800, json_schema_extra={"unit": "s"})]
 """Up to a week."""
+Prefix4 = Annotated[int, Field(ge=1, le=32, json_schema_extra={"unit": "bits"})]
+Prefix6 = Annotated[int, Field(ge=1, le=128, json_schema_extra={"unit": "bits"})]
 Clients = Annotated[int, Field(ge=1, le=1_048_576, json_schema_extra={"unit": "clients"})]
 
 MAX_LISTS = 8
@@ -126,21 +128,15 @@ class Farm(Part):
         description="With `source-hash`: so many of an IP family there may be. Within it they come and go, and few "
         "clients move. More room takes more memory; a change of it across 4, 10, 20 or 50 moves most clients.",
     )
-    hash_prefix4: int = Field(
+    hash_prefix4: Prefix4 = Field(
         default=32,
-        ge=1,
-        le=32,
         title="Hashed IPv4 prefix",
         description="With `source-hash`: clients whose addresses begin with the same bits get the same backend.",
-        json_schema_extra={"unit": "bits"},
     )
-    hash_prefix6: int = Field(
+    hash_prefix6: Prefix6 = Field(
         default=128,
-        ge=1,
-        le=128,
         title="Hashed IPv6 prefix",
         description="The same for IPv6; 64 bits are one client's network in most places.",
-        json_schema_extra={"unit": "bits"},
     )
     persistence: Persistence = Field(
         default="none",
@@ -156,21 +152,15 @@ class Farm(Part):
         description="A client is forgotten this long after its last new connection.",
         json_schema_extra={"unit": "s"},
     )
-    persistence_prefix4: int = Field(
+    persistence_prefix4: Prefix4 = Field(
         default=32,
-        ge=1,
-        le=32,
         title="Persistent IPv4 prefix",
         description="Clients whose addresses begin with the same bits are remembered as one.",
-        json_schema_extra={"unit": "bits"},
     )
-    persistence_prefix6: int = Field(
+    persistence_prefix6: Prefix6 = Field(
         default=128,
-        ge=1,
-        le=128,
         title="Persistent IPv6 prefix",
         description="The same for IPv6; 64 bits are one client's network in most places.",
-        json_schema_extra={"unit": "bits"},
     )
     persistence_size: Clients | None = Field(
         default=None,
@@ -240,21 +230,15 @@ class Farm(Part):
         title="Open connections of a source",
         description="So many each client may have open at a time; by default as many as it likes.",
     )
-    limit_prefix4: int = Field(
+    limit_prefix4: Prefix4 = Field(
         default=32,
-        ge=1,
-        le=32,
         title="Limited IPv4 prefix",
         description="Clients whose addresses begin with the same bits are limited as one.",
-        json_schema_extra={"unit": "bits"},
     )
-    limit_prefix6: int = Field(
+    limit_prefix6: Prefix6 = Field(
         default=64,
-        ge=1,
-        le=128,
         title="Limited IPv6 prefix",
         description="The same for IPv6; 64 bits are one client's network in most places.",
-        json_schema_extra={"unit": "bits"},
     )
     limit_action: LimitAction = Field(
         default="drop",
