@@ -63,11 +63,12 @@ _RULES = """\
   server, gateway or virtual address of a farm with `stateless`, `direct`, `tunnel` or network lists. All farms together
   have at most 64 different pools, of 4096 addresses.
 - At most 64 farms have a `persistence_size`, together for 4194304 clients (times two for a farm of both IP families).
-- The other farms with persistence have at most 64 different settings of it (kind, timeout, prefixes).
-- All farms together have at most 32 different settings of limits for each IP family (bounds, prefix, action, strict,
-  log); what has no effect makes no difference.
-- All farms together have at most 64 different settings of `source-hash` (port, prefixes, `hash_backends`), 64
-  different choices of `allow` and `deny`, and 64 different times in `flow_timeout` and `flow_timeout_udp`.
+- The other farms with persistence have at most 256 different settings of it (kind, timeout, prefixes).
+- All farms together have at most 256 different settings of limits for each IP family (bounds, prefix, action, strict,
+  whether anything is logged), 192 different bounds (each limit with its prefix and, for a rate, its burst; both IP
+  families together), and 1024 different pairs of `log_prefix` and `log_rate`; what has no effect makes no difference.
+- All farms together have at most 256 different settings of `source-hash` (port, prefixes, `hash_backends`), 256
+  different choices of `allow` and `deny`, and 256 different times in `flow_timeout` and `flow_timeout_udp`.
 - `limit_resets` and `strict_tcp` are for farms that serve TCP. At a link's own address a farm with `limit_resets` has
   single ports only.
 - `minimum_active` is 1 with the scheduler `priority`; there is no `slow_start` with `source-hash`.

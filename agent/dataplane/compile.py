@@ -19,7 +19,7 @@ from agent.dataplane.assignment import (
     tunnel_indexes,
 )
 from agent.dataplane.ingress import FARM, answer, course, entrances, leaves, picking
-from agent.dataplane.limits import COUNTERS, Limits, Resets, policies
+from agent.dataplane.limits import COUNTERS, Limits, Resets, logs, policies
 from agent.dataplane.offload import NOTHING_OFFERED, Offered, Offload
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
@@ -219,13 +219,15 @@ def _balanced(
 
 
 def _limited(side: Side, farm: Farm, mark: str) -> dict[str, Mapping[str, Element]]:
-    """What counts by limit, and leads resets to theirs; also while nobody serves."""
+    """What counts by limit, and leads resets and what is logged to theirs; also while nobody serves."""
     limits = Limits.of(farm, side.family)
     elements: dict[str, Mapping[str, Element]] = {
         COUNTERS[reason]: {mark: ("", "")} for reason in (limits.reasons if limits else ())
     }
     if resets := Resets.of(farm, side.family):
         elements |= {"over_resets": {mark: ("", "")}, "resetters": {mark: (f"jump {resets.name}", "")}}
+    for log in logs(farm, side.family):
+        elements[log.map] = {mark: (f"jump {log.name}", "")}
     return elements
 
 

@@ -243,6 +243,7 @@ SETS = {
     "over_resets": Layout((NUMBER,)),
     "not_syn": Layout((NUMBER,)),
     "resetters": Layout((NUMBER,), "verdict"),
+    **{f"log_{line}": Layout((NUMBER,), "verdict") for line in ("new", "rate", "connections", "strict", "resets")},
     "backends4": Layout((NUMBER,), (IPV4, PORT)),
     "backends6": Layout((NUMBER,), (IPV6, PORT)),
     "hosts4": Layout((NUMBER,), (IPV4,)),

@@ -11,7 +11,9 @@ A farm's `limit` chain, for a connection's first packet:
 
 Its `resets` chain, for each TCP reset, before connection tracking: beyond the limit dropped, counted in `over_resets`.
 
-A chain serves every farm with the same setting; sources are told apart by farm. The bounds are written into the
+A chain serves every farm with the same setting; sources are told apart by farm. What is logged, and how, is no part of
+that: the chains of farms that log ask a map for each kind of line, which leads to the chain that has the farm's words.
+The bounds are written into the
 elements of the sets when packets make them, so each setting has sets of its own: another bound is another set, and
 begins to count anew. All that a chain says is in its name, so that it is known again after a restart.
 """
@@ -37,14 +39,13 @@ COUNTERS: dict[Reason, str] = {
 }
 """The sets that count, by farm, what each limit turned away."""
 
-PREFIXES = ("limit", "resets", "away")
+PREFIXES = ("limit", "resets", "away", "log_")
 """What the names of chains of this file begin with."""
 
-_LOG = r"(?:_log([0-9]{1,4})_([A-Za-z0-9][A-Za-z0-9_.-]{0,31}))?"
 _LIMITS = re.compile(
-    r"limit([46])_([0-9]{1,3})(?:_r([0-9]{1,7})_b([0-9]{1,7}))?(?:_c([0-9]{1,5}))?(_reject)?(_strict)?" + _LOG
+    r"limit([46])_([0-9]{1,3})(?:_r([0-9]{1,7})_b([0-9]{1,7}))?(?:_c([0-9]{1,5}))?(_reject)?(_strict)?(_log)?"
 )
-_RESETS = re.compile(r"resets([46])_([0-9]{1,3})_([0-9]{1,7})" + _LOG)
+_RESETS = re.compile(r"resets([46])_([0-9]{1,3})_([0-9]{1,7})(_log)?")
 
 
 @dataclass(frozen=True, order=True)
@@ -78,47 +79,57 @@ def _rate(kind: str, family: Family, prefix: int, rate: int, burst: int) -> Mete
     return Meter(f"{kind}{family}_{prefix}_{rate}_{burst}", family, prefix, bound, burst // rate + 1)
 
 
+Line = Reason | Literal["new"]
+"""What a line of the log is about: a connection that is new, or a packet that was turned away."""
+LINES: tuple[Line, ...] = ("new", *COUNTERS)
+
+
 @dataclass(frozen=True)
 class Log:
-    """Lines in the kernel's log, `rate` in a second at most."""
+    """Lines of one kind and with one word in front, `rate` in a second at most, for any number of farms."""
 
+    line: Line
     rate: int
     prefix: str
 
-    @classmethod
-    def named(cls, rate: str | None, prefix: str | None) -> Self | None:
-        """From the parts of a chain's name."""
-        return cls(int(rate), prefix) if rate and prefix else None
+    declaration = ""
+
+    @property
+    def map(self) -> str:
+        """The map that leads farms to such a chain."""
+        return f"log_{self.line}"
 
     @property
     def name(self) -> str:
-        """What it adds to the name of a chain."""
-        return f"_log{self.rate}_{self.prefix}"
+        """The name of its chain."""
+        return f"{self.map}_{self.rate}_{self.prefix}"
 
-    def rule(self, what: str) -> str:
+    @property
+    def rules(self) -> tuple[str, ...]:
         """The rule that logs a packet; no more than that."""
-        return f'limit rate {self.rate}/second burst {self.rate} packets log prefix "{self.prefix} {what}: " level info'
+        what = "new" if self.line == "new" else f"turned away ({self.line})"
+        words = f'log prefix "{self.prefix} {what}: " level info'
+        return (f"limit rate {self.rate}/second burst {self.rate} packets {words}",)
 
 
 @dataclass(frozen=True)
 class Away:
-    """The end of a packet that is logged before it is turned away."""
+    """The end of a packet of a farm that logs, when it is turned away."""
 
     reason: Reason
     reject: bool
-    log: Log
 
     declaration = ""
 
     @property
     def name(self) -> str:
         """The name of its chain."""
-        return f"away_{self.reason}{'_reject' if self.reject else ''}{self.log.name}"
+        return f"away_{self.reason}{'_reject' if self.reject else ''}"
 
     @property
     def rules(self) -> tuple[str, ...]:
         """The rules of its chain."""
-        return self.log.rule(f"turned away ({self.reason})"), "goto turned_away" if self.reject else "drop"
+        return f"meta mark vmap @log_{self.reason}", "goto turned_away" if self.reject else "drop"
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,7 @@ class Limits:
     connections: int | None
     reject: bool
     strict: bool = False
-    log: Log | None = None
+    log: bool = False
 
     declaration = ""
     """No hook leads to its chain."""
@@ -142,10 +153,7 @@ class Limits:
         """What `farm` wants for its clients of a family."""
         if (wanted := limits_of(farm, family).connections) is None:
             return None
-        log = Log(*wanted.log) if wanted.log else None
-        return cls(
-            family, wanted.prefix, wanted.rate, wanted.burst, wanted.connections, wanted.reject, wanted.strict, log
-        )
+        return cls(family, *wanted)
 
     @classmethod
     def named(cls, chain: str) -> Self | None:
@@ -153,7 +161,7 @@ class Limits:
         match = _LIMITS.fullmatch(chain)
         if not match:
             return None
-        family, prefix, rate, burst, connections, reject, strict, *log = match.groups()
+        family, prefix, rate, burst, connections, reject, strict, log = match.groups()
         return cls(
             4 if family == "4" else 6,
             int(prefix),
@@ -162,7 +170,7 @@ class Limits:
             int(connections) if connections else None,
             bool(reject),
             bool(strict),
-            Log.named(*log),
+            bool(log),
         )
 
     @property
@@ -170,9 +178,7 @@ class Limits:
         """The name of its chain."""
         rate = f"_r{self.rate}_b{self.burst}" if self.rate else ""
         connections = f"_c{self.connections}" if self.connections else ""
-        more = (
-            f"{'_reject' if self.reject else ''}{'_strict' if self.strict else ''}{self.log.name if self.log else ''}"
-        )
+        more = "".join(f"_{name}" for name in ("reject", "strict", "log") if getattr(self, name))
         return f"limit{self.family}_{self.prefix}{rate}{connections}{more}"
 
     @property
@@ -188,13 +194,13 @@ class Limits:
     @property
     def ends(self) -> tuple[Away, ...]:
         """The chains that its chain leads to."""
-        return tuple(self._away(reason) for reason in self.reasons) if self.log else ()
+        return tuple(map(self._away, self.reasons)) if self.log else ()
 
     @property
     def rules(self) -> tuple[str, ...]:
         """The rules of its chain."""
         checks = [f"{check} meta mark @{COUNTERS[reason]} {self._end(reason)}" for _, check, reason in self._checks()]
-        return (*checks, *([self.log.rule("new")] if self.log else []), "meta mark vmap @admitted")
+        return (*checks, *(["meta mark vmap @log_new"] if self.log else []), "meta mark vmap @admitted")
 
     def _checks(self) -> Iterator[tuple[Meter | None, str, Reason]]:
         if self.strict:
@@ -208,9 +214,7 @@ class Limits:
             yield meter, meter.update, "connections"
 
     def _away(self, reason: Reason) -> Away:
-        if self.log is None:
-            raise ValueError("nothing is logged")
-        return Away(reason, self.reject and reason != "strict", self.log)
+        return Away(reason, self.reject and reason != "strict")
 
     def _end(self, reason: Reason) -> str:
         if self.log:
@@ -225,14 +229,14 @@ class Resets:
     family: Family
     prefix: int
     rate: int
-    log: Log | None = None
+    log: bool = False
 
     @classmethod
     def of(cls, farm: Farm, family: Family) -> Self | None:
         """What `farm` wants for its clients of a family."""
         if (wanted := limits_of(farm, family).resets) is None:
             return None
-        return cls(family, wanted.prefix, wanted.rate, Log(*wanted.log) if wanted.log else None)
+        return cls(family, *wanted)
 
     @classmethod
     def named(cls, chain: str) -> Self | None:
@@ -240,14 +244,14 @@ class Resets:
         match = _RESETS.fullmatch(chain)
         if not match:
             return None
-        return cls(4 if match[1] == "4" else 6, int(match[2]), int(match[3]), Log.named(match[4], match[5]))
+        return cls(4 if match[1] == "4" else 6, int(match[2]), int(match[3]), bool(match[4]))
 
     declaration = ""
 
     @property
     def name(self) -> str:
         """The name of its chain."""
-        return f"resets{self.family}_{self.prefix}_{self.rate}{self.log.name if self.log else ''}"
+        return f"resets{self.family}_{self.prefix}_{self.rate}{'_log' if self.log else ''}"
 
     @property
     def meters(self) -> tuple[Meter, ...]:
@@ -257,7 +261,7 @@ class Resets:
     @property
     def ends(self) -> tuple[Away, ...]:
         """The chains that its chain leads to."""
-        return (Away("resets", reject=False, log=self.log),) if self.log else ()
+        return (Away("resets", reject=False),) if self.log else ()
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -289,12 +293,20 @@ class ResetGate:
     )
 
 
-PolicyChain = Limits | Resets | ResetGate | Away
+PolicyChain = Limits | Resets | ResetGate | Away | Log
+
+
+def logs(farm: Farm, family: Family) -> Iterator[Log]:
+    """The lines that `farm` wants about its clients of a family, by kind."""
+    if farm.log_prefix:
+        limits, resets = Limits.of(farm, family), Resets.of(farm, family)
+        lines: tuple[Line, ...] = ("new", *(limits.reasons if limits else ()), *(("resets",) if resets else ()))
+        yield from (Log(line, farm.log_rate, farm.log_prefix) for line in lines)
 
 
 def policies(farm: Farm, family: Family) -> set[PolicyChain]:
     """Every chain that `farm` wants for its clients of a family."""
-    found: set[PolicyChain] = set()
+    found: set[PolicyChain] = {*logs(farm, family)}
     if limits := Limits.of(farm, family):
         found |= {limits, *limits.ends}
     if resets := Resets.of(farm, family):

@@ -14,6 +14,7 @@ FIELDS = {
     "static": "persistence_static", "usable": "persistence", "slow": "offload",
     "admitted": "limit_rate", "over_rate": "limit_rate", "over_connections": "limit_connections",
     "over_resets": "limit_resets", "resetters": "limit_resets", "not_syn": "strict_tcp",
+    **{f"log_{line}": "log_prefix" for line in ("new", "rate", "connections", "strict", "resets")},
     "graded": "backends", "ceilings": "rate_in", "classes": "traffic_class", "markings": "dscp_in",
     "screen_services": "addresses", "screen_ranges": "ports", "screen_whole": "addresses",
     "sieves": "allow", "unlisted": "allow", "denied": "deny",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from agent.dataplane import ingress
 from agent.dataplane.aborts import ABORTS
-from agent.dataplane.limits import COUNTERS, Away, Limits, Log, Meter, ResetGate, Resets, meters_of
+from agent.dataplane.limits import COUNTERS, LINES, Away, Limits, Log, Meter, ResetGate, Resets, meters_of
 from agent.dataplane.persistence import OwnMap, Persistence, own_maps
 from agent.dataplane.pool import HashPicker
 from agent.dataplane.quality import GRADE, QUALITY, Marking
@@ -16,19 +16,18 @@ from agent.dataplane.ruleset import Chain, body_of
 from agent.dataplane.screening import STAGES, NetworkSet, Sieve
 from agent.dataplane.sources import POOLS, SourcePool
 
-_LOG = Log(10, "log")
-
 
 def samples() -> Iterator[Chain]:
     """One of each chain; those of ingress are in its own version."""
     yield from (QUALITY, GRADE, POOLS, ABORTS, *STAGES, ResetGate(), Marking(8))
-    yield from (Away(reason, reject, _LOG) for reason in COUNTERS for reject in (False, True))
+    yield from (Away(reason, reject) for reason in COUNTERS for reject in (False, True))
+    yield from (Log(line, 10, "log") for line in LINES)
     for family in ingress.FAMILIES:
         for port in (False, True):
             yield HashPicker(family, 509, 24, port)
             yield Persistence(family, 24, port, 60, static=True)
             yield Persistence(family, 24, port, 60, static=False, size=1000, mark=1)
-        for log in (None, _LOG):
+        for log in (False, True):
             yield Resets(family, 24, 10, log)
             yield from (Limits(family, 24, 10, 20, 30, reject, strict=True, log=log) for reject in (False, True))
         yield Sieve(family, ("one",), ("two",))

@@ -48,6 +48,11 @@ _SETS = f"""\
 	set over_resets {{ typeof meta mark; counter; comment "farms: resets dropped, their source sends too many"; }}
 	set not_syn {{ typeof meta mark; counter; comment "farms: dropped, the first packet of TCP is no SYN"; }}
 	map resetters {{ typeof meta mark : verdict; comment "farm -> how its sources' resets are limited"; }}
+	map log_new {{ typeof meta mark : verdict; comment "farm -> how its new connections are logged"; }}
+	map log_rate {{ typeof meta mark : verdict; comment "farm -> how what a limit turns away is logged"; }}
+	map log_connections {{ typeof meta mark : verdict; comment "the same"; }}
+	map log_strict {{ typeof meta mark : verdict; comment "the same"; }}
+	map log_resets {{ typeof meta mark : verdict; comment "the same"; }}
 	set slow {{ typeof ct mark; comment "backends whose packets all pass the rules"; }}
 	set masqueraded {{ typeof ct mark; comment "backends that see the appliance's address"; }}
 	map pooled {{ typeof ct mark : verdict; comment "backends that see an address of a pool -> which pool"; }}
@@ -184,6 +189,7 @@ ELEMENT_SETS = (
     "numbers", "virtual4", "virtual6", "services4", "services6", "ranges4", "ranges6", "whole4", "whole6",
     "pickers", "admitted", "choosers", "buckets", "shared", "static4", "static6", "usable",
     "over_rate", "over_connections", "over_resets", "not_syn", "resetters",
+    "log_new", "log_rate", "log_connections", "log_strict", "log_resets",
     "backends4", "backends6", "hosts4", "hosts6", "masqueraded", "pooled", "slow",
     "arms", "near4", "near6", "graded", "ceilings", "classes", "markings",
     "screened4", "screened6", "screened_own4", "screened_own6",

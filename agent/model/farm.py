@@ -271,7 +271,7 @@ class Farm(Part):
         le=1000,
         title="Log rate",
         description="So many lines of each kind in a second, and as many at once; what is more is not logged. Farms "
-        "with the same prefix may share them.",
+        "with the same prefix and rate share them.",
         json_schema_extra={"unit": "1/s"},
     )
     allow: list[Name] = Field(

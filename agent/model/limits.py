@@ -6,13 +6,6 @@ from typing import NamedTuple
 from agent.model.farm import Family, Farm
 
 
-class LogSetting(NamedTuple):
-    """Lines in the kernel's log: so many in a second, and the word that they begin with."""
-
-    rate: int
-    prefix: str
-
-
 class ConnectionLimits(NamedTuple):
     """What is asked of each new connection."""
 
@@ -26,7 +19,8 @@ class ConnectionLimits(NamedTuple):
     """Open ones of a source."""
     reject: bool
     strict: bool
-    log: LogSetting | None
+    log: bool
+    """Whether anything is logged; in which words, and how much, is no part of the setting."""
 
 
 class ResetLimits(NamedTuple):
@@ -35,7 +29,7 @@ class ResetLimits(NamedTuple):
     prefix: int
     rate: int
     """Resets of a source in a second."""
-    log: LogSetting | None
+    log: bool
 
 
 class FarmLimits(NamedTuple):
@@ -43,6 +37,18 @@ class FarmLimits(NamedTuple):
 
     connections: ConnectionLimits | None
     resets: ResetLimits | None
+
+    @property
+    def bounds(self) -> set[tuple[object, ...]]:
+        """What sources are counted by; each is a set of sources in the kernel."""
+        found: set[tuple[object, ...]] = set()
+        if (limits := self.connections) and limits.rate:
+            found.add(("rate", limits.prefix, limits.rate, limits.burst))
+        if limits and limits.connections:
+            found.add(("connections", limits.prefix, limits.connections))
+        if self.resets:
+            found.add(("resets", self.resets.prefix, self.resets.rate))
+        return found
 
 
 _NONE = FarmLimits(None, None)
@@ -53,7 +59,7 @@ def limits_of(farm: Farm, family: Family) -> FarmLimits:
     if not (farm.checked or farm.limited):
         return _NONE  # most farms: there may be 10 000 of them
     prefix = farm.limit_prefix4 if family == 4 else farm.limit_prefix6
-    log = LogSetting(farm.log_rate, farm.log_prefix) if farm.log_prefix else None
+    log = farm.log_prefix is not None
     counted = bool(farm.limit_rate or farm.limit_connections)
     connections = ConnectionLimits(
         prefix if counted else 0,

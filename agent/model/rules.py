@@ -25,11 +25,17 @@ MAX_LISTED = 100_000
 _LISTED = 10
 """So many names are listed in a fault."""
 
-MAX_WAYS = 64
+MAX_WAYS = 256
 """Different settings of one kind in a document, such as of persistence: each is a chain in the kernel."""
 
-MAX_LIMITS = 32
-"""Different settings of limits of an IP family: each is up to two chains and three sets of sources in the kernel."""
+MAX_LIMITS = 256
+"""Different settings of limits of an IP family: each is up to two chains in the kernel."""
+
+MAX_BOUNDS = 192
+"""Different bounds of limits: each is a set of sources in the kernel, of 4 MB."""
+
+MAX_LOGS = 1024
+"""Different pairs of log_prefix and log_rate: each is up to five chains in the kernel."""
 
 MAX_SIZED = 64
 """Farms with a size of persistence of their own: each is a chain and a map in the kernel, for each IP family."""
@@ -134,13 +140,29 @@ def _lives(farm: Farm) -> Iterator[int]:
 
 
 def _limits(config: Configuration) -> Iterator[Fault]:
-    for family, settings in _settings(config).items():
+    found = _settings(config)
+    for family, settings in found.items():
         if len(settings) > MAX_LIMITS:
             yield Fault(
                 pointer("farms"),
                 f"have {len(settings)} different settings of limits for IPv{family} (bounds, prefix, action, strict, "
-                f"log); the appliance takes {MAX_LIMITS}",
+                f"whether anything is logged); the appliance takes {MAX_LIMITS}: let some farms have the same",
             )
+    bounds = {(family, bound) for family, settings in found.items() for each in settings for bound in each.bounds}
+    if len(bounds) > MAX_BOUNDS:
+        yield Fault(
+            pointer("farms"),
+            f"have {len(bounds)} different bounds of limits (each limit_rate with its burst, limit_connections and "
+            f"limit_resets, for each prefix and IP family); the appliance takes {MAX_BOUNDS}: let some farms have the "
+            "same",
+        )
+    logs = {(farm.log_prefix, farm.log_rate) for farm in config.farms.values() if farm.log_prefix is not None}
+    if len(logs) > MAX_LOGS:
+        yield Fault(
+            pointer("farms"),
+            f"have {len(logs)} different pairs of log_prefix and log_rate; the appliance takes {MAX_LOGS}: let some "
+            "farms have the same",
+        )
 
 
 def _settings(config: Configuration) -> dict[Family, set[FarmLimits]]:

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 from agent.dataplane import compile_ruleset
 from agent.dataplane.assignment import Side
-from agent.dataplane.limits import Limits, Resets, meters_of
+from agent.dataplane.limits import LINES, Limits, Resets, meters_of
 from agent.dataplane.persistence import OwnMap, own_maps
 from agent.dataplane.script import CHAIN_SETS, CHAINS, MAPS, METERS
 from agent.dataplane.tables import IngressChain
@@ -74,7 +74,9 @@ def _chain(result, kind, command):
     words = command.split()
     if words[0] == "delete":
         leading = (
-            ("in_pickers", "lives") if kind not in (CHAINS, METERS, MAPS) else ("pickers", "admitted", "resetters")
+            ("in_pickers", "lives")
+            if kind not in (CHAINS, METERS, MAPS)
+            else ("pickers", "admitted", "resetters", *(f"log_{line}" for line in LINES))
         )
         jumps = [value for name in leading for value, _ in result.get(name, {}).values()]
         assert f"jump {words[-1]}" not in jumps

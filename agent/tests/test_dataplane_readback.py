@@ -11,18 +11,18 @@ from nft_json import held
 from rulesets import SIX, WEB, compiled, complete, merged
 
 from agent.dataplane import readback
-from agent.dataplane.limits import Limits, Log, Resets, meters_named
+from agent.dataplane.limits import LINES, Limits, Log, Resets, meters_named
 from agent.dataplane.pool import HashPicker, picker_of
 from agent.dataplane.refusal import FIELDS, plain, refusal, refused
 from agent.dataplane.ruleset import Chain, body_of
 from agent.dataplane.samples import samples, version
 from agent.dataplane.script import Command, delta, text
 from agent.dataplane.skeleton import ELEMENT_SETS
-from agent.dataplane.tables import IngressChain
+from agent.dataplane.tables import TABLE, IngressChain
 from agent.model import Farm
 from agent.model.types import LOG_PATTERN
 
-LOGS = st.none() | st.builds(Log, st.integers(1, 1000), st.from_regex(LOG_PATTERN, fullmatch=True))
+LOGS = st.builds(Log, st.sampled_from(LINES), st.integers(1, 1000), st.from_regex(LOG_PATTERN, fullmatch=True))
 
 
 @settings(deadline=None)
@@ -36,15 +36,24 @@ LOGS = st.none() | st.builds(Log, st.integers(1, 1000), st.from_regex(LOG_PATTER
         st.none() | st.integers(1, 65535),
         st.booleans(),
         st.booleans(),
-        LOGS,
+        st.booleans(),
     )
-    | st.builds(Resets, st.sampled_from([4, 6]), st.integers(1, 32), st.integers(1, 100_000), LOGS)
+    | st.builds(Resets, st.sampled_from([4, 6]), st.integers(1, 32), st.integers(1, 100_000), st.booleans())
 )
 def test_limits_are_known_again_by_the_name_of_their_chain(limits):
     assert type(limits).named(limits.name) == limits
     assert meters_named([limits.name]) == set(limits.meters)
     assert type(limits).named(limits.name + " x") is None
     assert len(limits.name) < 128, "as long as the kernel lets it be"
+
+
+@settings(deadline=None)
+@given(LOGS)
+def test_a_chain_of_a_log_says_all_of_it_in_its_name(log):
+    _, line, rate, prefix = log.name.split("_", 3)
+    assert Log(line, int(rate), prefix) == log
+    assert readback.chains({"nftables": [{"chain": {"family": "inet", "table": "sluice", "name": log.name}}]}, TABLE)
+    assert len(log.name) < 128
 
 
 @pytest.mark.parametrize("family", [4, 6])

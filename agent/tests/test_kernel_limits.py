@@ -336,7 +336,7 @@ def journal():
             try:
                 lines.append(os.read(log, 8192).decode())
             except BlockingIOError:
-                return [line.partition(";")[2].strip() for line in lines if re.search(r";web\.shop ", line)]
+                return [line.partition(";")[2].strip() for line in lines if re.search(r";(web\.shop|mail) ", line)]
 
     yield read
     os.close(log)
@@ -362,3 +362,27 @@ def test_new_connections_and_those_that_are_turned_away_are_logged_at_a_rate(box
     assert box.elements() == expected(box.ruleset)
     box.apply({})
     assert box.elements() == expected(box.ruleset)
+
+
+def test_farms_of_one_setting_have_words_of_their_own(box, family, raw, journal):
+    box.serve(1, 81, family)
+    box.serve(1, 82, family)
+    limits = {"limit_resets": 1, **STRICT}
+    web = farm(1, 2, family=family, log_prefix="web.shop", **limits)
+    mail = farm(1, family=family, ports=(81,), log_prefix="mail", log_rate=4, **limits)
+    box.apply({"web": web, "mail": mail, "quiet": farm(1, family=family, ports=(82,), **limits)})
+    chains = box.nft("list chains inet")
+    assert [chains.count(f'"limit{family}_0_strict{log}"') for log in ("_log", "")] == [1, 1]
+    for port in (80, 81, 82):
+        raw.send(40001, ACK, to=port)
+        box.ask(port, family)
+        for source in (40002, 40003):
+            raw.send(source, RST, to=port)
+    until(lambda: all(each == {"strict": 1, "resets": 1} for each in turned_away(box).values()))
+    told = sorted(line.partition(": IN=front ")[0] for line in journal())
+    kinds = ("new", "turned away (resets)", "turned away (strict)")
+    assert told == [f"{word} {kind}" for word in ("mail", "web.shop") for kind in kinds]
+    # Another prefix is an element and a chain: nobody's count begins anew, and the farm's other lines stay.
+    box.apply({"web": web | {"log_prefix": "mail"}, "mail": mail})
+    assert "web.shop" not in box.nft("list chains inet")
+    assert turned_away(box)["web"] == {"strict": 1, "resets": 1}

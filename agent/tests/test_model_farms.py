@@ -5,9 +5,15 @@ import pytest
 from documents import FARM, document, faults, pointers
 
 from agent.model import CHECKS, canonical, parse, validate
-from agent.model.rules import MAX_CLIENTS, MAX_HASH_BUCKETS, MAX_LIMITS, MAX_SIZED, MAX_WAYS
+from agent.model.rules import MAX_BOUNDS, MAX_CLIENTS, MAX_HASH_BUCKETS, MAX_LIMITS, MAX_LOGS, MAX_SIZED, MAX_WAYS
 
 KINDS = ", ".join(f"'{kind}'" for kind in CHECKS)
+
+
+def many(number, different):
+    """A document of so many farms; `different` says of a number what the farm of that number has."""
+    farms = [FARM | {"addresses": [f"10.1.{each // 250}.{each % 250 + 1}"]} | different(each) for each in range(number)]
+    return {"farms": {f"f{each}": farm for each, farm in enumerate(farms)}}
 
 
 @pytest.mark.parametrize("field", ["addresses", "ports", "protocols"])
@@ -71,19 +77,22 @@ def test_persistence_and_its_static_entries():
 
 
 def test_there_are_so_many_ways_to_remember():
-    farms = {
-        f"f{number}": FARM
-        | {"addresses": [f"192.0.2.{number + 1}"], "persistence": "address"}
-        | {"persistence_timeout": number + 1}
-        for number in range(MAX_WAYS + 1)
-    }
-    assert pointers({"farms": farms}) == ["/farms"]
-    farms["f1"] |= {"persistence_timeout": 1}
-    assert validate({"farms": farms})
+    config = many(MAX_WAYS + 1, lambda each: {"persistence": "address", "persistence_timeout": each + 1})
+    assert pointers(config) == ["/farms"]
+    config["farms"]["f1"] |= {"persistence_timeout": 1}
+    assert validate(config)
 
 
 HASHED = {"scheduler": "source-hash"}
 AHEAD = {"forwarding": "direct", "checks": []}
+
+
+def hashed(number):
+    """One of 256 settings of source-hash: family, prefix, port, and another number of buckets."""
+    if number >= 128:
+        six = {"addresses": [f"2001:db8::{number:x}"], "backends": {"a": {"address": "2001:db8:1::1"}}}
+        return six | {"hash_prefix6": 1 + number % 64, "hash_port": number >= 192}
+    return {"hash_prefix4": 1 + number % 32, "hash_port": number % 64 > 31, "hash_backends": 1 + number // 64 * 9}
 
 
 @pytest.mark.parametrize(
@@ -91,20 +100,21 @@ AHEAD = {"forwarding": "direct", "checks": []}
     [
         (lambda number: AHEAD | {"flow_timeout": 100 + number}, "of flow_timeout and"),
         (lambda number: AHEAD | {"flow_timeout_udp": 100 + number, "protocols": ["udp"]}, "and flow_timeout_udp"),
-        (lambda number: HASHED | {"hash_prefix4": 1 + number % 32, "hash_port": number > 31}, "of source-hash"),
-        (lambda number: {"deny": [f"l{number % 8}"], "allow": [f"m{number // 8}"]}, "of allow and deny"),
+        (lambda number: HASHED | hashed(number), "of source-hash"),
+        (lambda number: {"deny": [f"l{number % 16}"], "allow": [f"m{number // 16}"]}, "of allow and deny"),
     ],
     ids=["timeouts", "timeouts of UDP", "hashes", "lists"],
 )
 def test_there_are_so_many_different_chains(different, words):
     def config(count, more):
-        lists = {f"{letter}{number}": {} for letter in "lm" for number in range(9)}
-        farms = [FARM | {"addresses": [f"192.0.2.{number + 1}"]} | different(number) for number in range(count)]
-        return {"network_lists": lists, "farms": {f"f{number}": farm for number, farm in enumerate([*farms, more])}}
+        lists = {f"{letter}{number}": {} for letter in "lm" for number in range(17)}
+        config = many(count, different)
+        return {"network_lists": lists, "farms": config["farms"] | {"more": more}}
 
     again = FARM | {"addresses": ["192.0.2.200"]} | different(0)
     assert validate(config(MAX_WAYS, again))
-    another = again | {"flow_timeout": 999, "flow_timeout_udp": 999, "allow": [], "hash_backends": 50}
+    six = {"addresses": ["2001:db8::10"], "backends": {"a": {"address": "2001:db8::1"}}}
+    another = again | {"flow_timeout": 999, "flow_timeout_udp": 999, "allow": []} | six
     ((place, told),) = faults(config(MAX_WAYS, another))
     assert place == "/farms"
     assert f"have {MAX_WAYS + 1} different settings of" in told
@@ -113,37 +123,65 @@ def test_there_are_so_many_different_chains(different, words):
     assert validate(config(MAX_WAYS, FARM | {"addresses": ["192.0.2.200"], "flow_timeout": 999, "hash_port": True}))
 
 
-def test_limits_are_whole_numbers_within_bounds_and_there_are_so_many_settings():
+def test_limits_are_whole_numbers_within_bounds():
     limits = {"limit_rate": 100_000, "limit_burst": 1, "limit_connections": 65_535, "limit_action": "reject"}
     assert validate(document(web=limits))
     wrong = {"limit_rate": 0, "limit_burst": 0, "limit_connections": 65_536, "limit_prefix4": 0, "limit_prefix6": 129}
     wrong |= {"limit_resets": 0, "log_rate": 1001, "log_prefix": 'web "'}
     assert pointers(document(web=wrong)) == sorted(f"/farms/web/{name}" for name in wrong)
-    farms = {
-        f"f{number}": FARM | {"addresses": [f"192.0.2.{number + 1}"], "limit_rate": number + 1, "limit_burst": 5}
-        for number in range(MAX_LIMITS + 1)
-    }
-    ((place, words),) = faults({"farms": farms})
-    assert place == "/farms"
-    assert "33 different settings of limits for IPv4" in words
-    farms["f1"] |= {"limit_rate": 1}
-    assert validate({"farms": farms})
-    assert validate({"farms": {name: farm | {"limit_rate": 1, "log_prefix": "x"} for name, farm in farms.items()}})
-    assert pointers({"farms": {name: farm | {"limit_rate": 1, "log_prefix": name} for name, farm in farms.items()}})
     udp = {"protocols": ["udp"], "limit_resets": 1, "strict_tcp": True}
     assert pointers(document(web=udp)) == ["/farms/web/limit_resets", "/farms/web/strict_tcp"]
+
+
+def test_there_are_so_many_settings_of_limits():
+    def settings(each):
+        return {"limit_rate": 1 + each % 16, "limit_connections": 1 + each // 16, "limit_burst": 5}
+
+    config = many(MAX_LIMITS, settings)
+    assert validate(config)
+    config["farms"]["f1"] |= {"strict_tcp": True}
+    assert validate(config)
+    config["farms"]["more"] = FARM | settings(1)
+    ((place, words),) = faults(config)
+    assert place == "/farms"
+    assert "257 different settings of limits for IPv4" in words
+    assert validate(many(MAX_LIMITS + 1, lambda each: {"limit_rate": 1}))
     # A burst says nothing where there is no rate.
-    free = {"limit_rate": None, "limit_connections": 7}
-    assert validate({"farms": {name: farm | free | {"limit_burst": int(name[1:]) + 1} for name, farm in farms.items()}})
+    assert validate(many(MAX_LIMITS + 1, lambda each: {"limit_connections": 7, "limit_burst": each + 1}))
+    assert validate(many(128, lambda each: {"limit_connections": 7, "limit_prefix6": each + 1}))
     # Nor a prefix or an action where no source is counted, nor what concerns the other IP family.
-    strict = {"limit_rate": None, "strict_tcp": True}
-    varied = {
-        name: farm | strict | {"limit_prefix4": 32 - index % 32, "limit_action": ("drop", "reject")[index % 2]}
-        for index, (name, farm) in enumerate(farms.items())
-    }
-    assert validate({"farms": varied})
-    varied = {name: farm | free | {"limit_prefix6": 1 + int(name[1:])} for name, farm in farms.items()}
-    assert validate({"farms": varied})
+    actions = ("drop", "reject")
+    assert validate(
+        many(
+            MAX_LIMITS + 1,
+            lambda each: {"strict_tcp": True, "limit_prefix4": 32 - each % 32, "limit_action": actions[each % 2]},
+        )
+    )
+
+
+def test_there_are_so_many_bounds_of_limits():
+    config = many(MAX_BOUNDS + 1, lambda each: {"limit_rate": each + 1, "limit_burst": 5})
+    ((place, words),) = faults(config)
+    assert place == "/farms"
+    assert "193 different bounds of limits" in words
+    config["farms"]["f1"] |= {"limit_rate": 1}
+    assert validate(config)
+    # Each kind is one of its own.
+    config["farms"]["f2"] |= {"limit_rate": 1, "limit_resets": 3}
+    assert validate(config)
+    config["farms"]["f3"] |= {"limit_connections": 3}
+    assert pointers(config) == ["/farms"]
+
+
+def test_how_much_is_logged_in_which_words_is_no_setting_of_limits():
+    config = many(MAX_LOGS + 1, lambda each: {"log_prefix": f"farm{each}", "limit_rate": 5})
+    ((place, words),) = faults(config)
+    assert place == "/farms"
+    assert "1025 different pairs of log_prefix and log_rate" in words
+    config["farms"]["f1"] |= {"log_prefix": "farm0"}
+    assert validate(config)
+    config["farms"]["f1"] |= {"log_rate": 7}
+    assert pointers(config) == ["/farms"]
 
 
 def test_so_many_farms_have_a_size_of_persistence_of_their_own():
