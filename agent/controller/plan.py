@@ -77,7 +77,11 @@ def plan_after(
 
 def kernel_fault(refused: KernelRefused) -> Fault:
     """What the kernel refuses, as a fault of the document."""
-    where = pointer("farms", refused.farm, *([refused.field] if refused.field else [])) if refused.farm else ""
+    where = ""
+    if refused.farm:
+        where = pointer("farms", refused.farm, *([refused.field] if refused.field else []))
+    elif refused.network_list:
+        where = pointer("network_lists", refused.network_list, "networks")
     return Fault(where, f"the kernel refuses it: {refused.message}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.dataplane import conntrack, elements, netlink, network_sets, quality, readback, screening
 from agent.dataplane.assignment import Assignment
+from agent.dataplane.blame import blamed
 from agent.dataplane.counting import Counters, Counting
 from agent.dataplane.forwarded import backend_of
 from agent.dataplane.limits import COUNTERS
@@ -236,6 +237,13 @@ class Kernel:
         return fresh(ruleset) if self._known is None else delta_from(self._known, ruleset)
 
     def _send(self, ruleset: Ruleset, *, dry: bool) -> None:
+        """Lead the table to `ruleset`; what is refused is told with whose it is. Raises KernelRefused."""
+        try:
+            self._set_right(ruleset, dry=dry)
+        except KernelRefused as refusal:
+            raise blamed(refusal, ruleset) from None
+
+    def _set_right(self, ruleset: Ruleset, *, dry: bool) -> None:
         """Lead the table to `ruleset`; if it is not what it was thought to be, from what it is."""
         if not self._looked:
             self.adopt()
@@ -305,8 +313,8 @@ class Kernel:
 
     def _load(self, start: str, commands: Sequence[Command], *, dry: bool) -> None:
         """Run `start` (lines of nft) and these commands by libnftables, in one transaction."""
-        if any(command.elements.keys() & {"pick6"} for command in commands if command.verb == "add"):
-            self._need_keys()
+        if wide := next((each for each in commands if each.verb == "add" and "pick6" in each.elements), None):
+            self._need_keys(wide)
         context = self._context()
         # From a file, because libnftables tells the line of an error for files only.
         descriptor = os.memfd_create("sluice.nft", os.MFD_CLOEXEC)
@@ -324,13 +332,13 @@ class Kernel:
         if code != 0:
             raise refusal(error, commands, start.count("\n"))
 
-    def _need_keys(self) -> None:
+    def _need_keys(self, command: Command) -> None:
         """Refuse what an early libnftables would not only refuse, but end the process over."""
         answer = self._ask("list counters netdev") or {}
         told = next((item["metainfo"]["version"] for item in answer.get("nftables", []) if "metainfo" in item), "")
         if not (version := re.match(r"(\d+)\.(\d+)", told)) or tuple(map(int, version.groups())) < _KEYS_SINCE:
             needed = ".".join(map(str, _KEYS_SINCE))
-            raise KernelRefused(f"nftables {told} cannot forward IPv6 at ingress; {needed} can")
+            raise refused(f"nftables {told} cannot forward IPv6 at ingress; {needed} can", command)
 
     def _transact(self, commands: Sequence[Command], *, dry: bool) -> None:
         """Change elements, in one transaction. Raises KernelRefused."""

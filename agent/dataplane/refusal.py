@@ -29,25 +29,36 @@ _PLACE = re.compile(r"^[^:\n]*:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
 class KernelRefused(Exception):
     """The kernel (or libnftables) does not take a ruleset; nothing has changed.
 
-    `message` is the kernel's reason in one line, `farm` the farm it concerns and `field` the field of it, each None
-    where it cannot be told.
+    `message` is the kernel's reason in one line, `farm` the farm it concerns and `field` the field of it, or
+    `network_list` the list, each None where it cannot be told; `command` is what was refused, if it was one command.
     """
 
-    def __init__(self, message: str, farm: str | None = None, field: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        farm: str | None = None,
+        field: str | None = None,
+        *,
+        network_list: str | None = None,
+        command: Command | None = None,
+    ) -> None:
         self.message = message
         self.farm = farm
         self.field = field
-        super().__init__(message if farm is None else f"farm {farm}: {message}")
+        self.network_list = network_list
+        self.command = command
+        whose = f"farm {farm}: " if farm else f"network list {network_list}: " if network_list else ""
+        super().__init__(f"{whose}{message}")
 
 
 def refused(reason: str, command: Command | None) -> KernelRefused:
     """The refusal of a command, with its farm and the field that the command comes from."""
     if command is None or command.farm is None:
-        return KernelRefused(reason)
+        return KernelRefused(reason, command=command)
     field = FIELDS.get(plain(command.set_name))
     if field and field.endswith("_in") and all(key.endswith(" . reply") for key in command.elements):
         field = field.removesuffix("in") + "out"
-    return KernelRefused(reason, command.farm, field)
+    return KernelRefused(reason, command.farm, field, command=command)
 
 
 def plain(set_name: str) -> str:

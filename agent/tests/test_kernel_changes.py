@@ -168,6 +168,29 @@ def test_rulesets_that_nft_cannot_read_are_refused_with_the_farm(box):
     assert (refusal.value.farm, refusal.value.field) == ("web", "backends")
 
 
+@pytest.mark.parametrize(
+    ("stranger", "settings", "field"),
+    [
+        ("set inet sluice rate4_32_5_20", {"limit_rate": 5}, "limit_rate"),
+        ("set inet sluice net4_bad", {"deny": ["bad"]}, "deny"),
+        ("map inet sluice sticky4_MARK_500", {"persistence": "address", "persistence_size": 500}, "persistence"),
+    ],
+)
+def test_what_comes_on_demand_and_is_refused_is_told_by_farm_and_field(box, stranger, settings, field):
+    box.apply({"other": farm(1, ports=(81,)), "web": farm(1, 2)})
+    mark = box.ruleset.parts[Side("web", 4)].numbers.mark
+    # Somebody else has something of this name, of another kind.
+    kind = "type inet_service : mark" if stranger.startswith("map") else "type inet_service"
+    box.nft(f"add {stranger.replace('MARK', str(mark))} {{ {kind}; }}")
+    lists = {"bad": {"networks": ["10.9.0.0/16"]}}
+    wanted = box.compiled({"other": farm(1, ports=(81,)), "web": farm(1, 2, **settings)}, lists=lists)
+    for method in (box.kernel.check, box.kernel.apply):
+        with pytest.raises(KernelRefused) as refusal:
+            box.balancer.run(method, wanted)
+        assert (refusal.value.farm, refusal.value.field) == ("web", field)
+    assert box.turn(2) == [backend_address(1), backend_address(2)]
+
+
 def test_foreign_tables_are_untouched(box):
     box.nft(
         "add table ip other; add chain ip other c { type filter hook forward priority 10; policy accept; };"

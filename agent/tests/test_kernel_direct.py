@@ -90,8 +90,9 @@ def test_an_early_nftables_refuses_ipv6_by_name(box):
     if newer_nft():
         box.apply({"web": direct(1, family=6)})
         return
-    with pytest.raises(KernelRefused, match=r"cannot forward IPv6 at ingress"):
+    with pytest.raises(KernelRefused, match=r"cannot forward IPv6 at ingress") as refusal:
         box.apply({"web": direct(1, family=6)})
+    assert (refusal.value.farm, refusal.value.field) == ("web", "forwarding")
     box.apply({"web": direct(1)})
 
 
