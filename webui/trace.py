@@ -33,7 +33,9 @@ class TraceForm(SafeForm):
         "Client",
         description="The address that it comes from, or address and port: `192.0.2.7` or `192.0.2.7:4000`.",
     )
-    service = StringField("Service", description="Where it connects to: `ADDRESS:PORT/PROTOCOL`, or an address alone.")
+    service = StringField(
+        "Service", description="Where it connects to: `ADDRESS:PORT/PROTOCOL`, `ADDRESS/icmp`, or an address alone."
+    )
     seconds = StringField("Wait", description=f"How long at most, for packets to come. 1 to {MAX_SECONDS} s.")
 
     def faults(self) -> Iterator[tuple[str, str, str]]:

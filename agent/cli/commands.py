@@ -215,8 +215,9 @@ def _trace_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         required=True,
-        metavar="ADDRESS[:PORT[/PROTOCOL]]",
-        help="where they go; write [ADDRESS]:PORT for IPv6; tcp, udp, sctp or by default any of these",
+        metavar="ADDRESS[:PORT][/PROTOCOL]",
+        help="where they go; write [ADDRESS]:PORT for IPv6; tcp, udp, sctp, or without a port icmp, "
+        "gre, esp; by default any",
     )
     parser.add_argument("--seconds", type=_whole, default=10, metavar="N", help="how long to wait; 10 by default")
     parser.add_argument(

@@ -23,7 +23,8 @@ from agent.dataplane.refusal import KernelRefused
 from agent.dataplane.reweigh import reweigh
 from agent.dataplane.ruleset import Ruleset
 from agent.dataplane.script import script
-from agent.dataplane.telling import Known, report
+from agent.dataplane.summary import report
+from agent.dataplane.telling import Known
 from agent.dataplane.trace import Gathered
 from agent.dataplane.tracer import CannotTrace, Tracer, link_name
 

@@ -8,6 +8,7 @@ from struct import Struct
 _PORTS = Struct("!HH")
 _WITH_PORTS = {6: "TCP", 17: "UDP", 132: "SCTP"}
 _OTHERS = {1: "ICMP", 58: "ICMPv6", 47: "GRE", 50: "ESP"}
+_ECHO = {1: {8: "echo request", 0: "echo reply"}, 58: {128: "echo request", 129: "echo reply"}}
 _FLAGS = ((0x02, "SYN"), (0x10, "ACK"), (0x01, "FIN"), (0x04, "RST"))
 _EXTENSIONS = (0, 43, 44, 60)  # RFC 8200: what may stand between an IPv6 header and that of the transport
 
@@ -46,6 +47,8 @@ def packet(network: bytes, transport: bytes) -> Packet | None:
         protocol = None if network[6] in _EXTENSIONS else network[6]
     else:
         return None
+    if protocol in _ECHO and transport and transport[0] in _ECHO[protocol]:
+        return Packet(source, destination, protocol, kind=f"{_OTHERS[protocol]} {_ECHO[protocol][transport[0]]}")
     if protocol not in _WITH_PORTS or len(transport) < _PORTS.size:
         return Packet(
             source, destination, protocol, kind=_OTHERS.get(protocol or 0, f"protocol {protocol}" if protocol else "")

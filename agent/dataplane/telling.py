@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From the steps of traced packets to words: which farm, picker and backend, and what became of the packet. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from agent.dataplane.assignment import Side
 from agent.dataplane.limits import PREFIXES
 from agent.dataplane.packet import Packet, endpoint
 from agent.dataplane.pool import HashPicker, Picker, picker_of
@@ -12,10 +13,20 @@ from agent.dataplane.readback import TARGETS
 from agent.dataplane.ruleset import Ruleset
 from agent.dataplane.sources import PREFIX as POOL
 from agent.dataplane.tables import TABLE
-from agent.dataplane.trace import KEPT, LEFT, REQUEST, TRACE_TABLE, Event, Handles, Rules, permanent, rules
-from agent.model.trace import Origin, Outcome, Service, Trace, TracedPacket, TraceEvent
+from agent.dataplane.trace import (
+    KEPT,
+    LEFT,
+    PROTOCOLS,
+    REQUEST,
+    TRACE_TABLE,
+    Event,
+    Handles,
+    Rules,
+    permanent,
+    rules,
+)
+from agent.model.trace import Outcome, TracedPacket, TraceEvent
 
-_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 _REJECTIONS = (
     ("tcp reset", "Refused with a TCP reset."),
     ("prot-unreachable", "Refused: ICMP protocol unreachable."),
@@ -79,7 +90,7 @@ class Known:
     def farm_at(self, packet: Packet, *, source: bool = False) -> str | None:
         """The farm that has the packet's destination (or source)."""
         address, port = (packet.source, packet.source_port) if source else (packet.destination, packet.destination_port)
-        protocol = _PROTOCOLS.get(packet.protocol or 0)
+        protocol = PROTOCOLS.get(packet.protocol or 0)
         for side, part in self.ruleset.parts.items() if self.ruleset else ():
             farm = part.farm
             if address in farm.addresses and (
@@ -107,6 +118,7 @@ class _Tale:
     who: tuple[str, str] | None = None
     new: bool = False
     pooled: bool = False
+    picker: Picker | HashPicker | None = None
     routed: Packet | None = None
     """As it is on its way to a backend."""
 
@@ -152,7 +164,7 @@ def _find_sender(tale: _Tale, steps: Sequence[Event], known: Known) -> None:
     tale.who = known.backend(tale.first.source, tale.first.source_port, tale.farm)
     if tale.who:
         tale.farm = tale.who[0]
-        tale.words.append(f"It is the answer of {_named(tale.who[1])} of farm {tale.farm}.")
+        tale.words.append(f"It is the answer of {named(tale.who[1])} of farm {tale.farm}.")
 
 
 def _ours(tale: _Tale, step: Event, known: Known, seen: Packet | None) -> None:
@@ -165,7 +177,8 @@ def _ours(tale: _Tale, step: Event, known: Known, seen: Packet | None) -> None:
     elif step.chain.startswith("balance") and step.verdict == "accept":
         tale.who = known.backend(seen.destination, seen.destination_port, tale.farm) if seen else None
         where = endpoint(seen.destination, seen.destination_port) if seen else "it"
-        tale.words.append(f"Its destination became {where}" + (f", {_named(tale.who[1])}." if tale.who else "."))
+        whose = f", {named(tale.who[1])}{_part(tale, known)}" if tale.who else ""
+        tale.words.append(f"Its destination became {where}{whose}.")
     elif step.chain.startswith("balance") and step.verdict.startswith("goto "):
         tale.words.append("The farm has no backend that takes connections.")
     elif step.chain.startswith(("persist", *PREFIXES)) and step.kind == "rule":
@@ -173,6 +186,7 @@ def _ours(tale: _Tale, step: Event, known: Known, seen: Packet | None) -> None:
     elif step.verdict == "goto unserved":
         tale.words.append(f"It is for the appliance: no farm serves {_service(tale.first)} of this virtual address.")
     elif step.kind == "rule" and (picker := picker_of(step.chain)) and step.verdict == "continue":
+        tale.picker = picker
         tale.words.append(_picked(picker))
     elif step.chain == "forward" and not tale.new and tale.is_request:
         _followed(tale, known, step)
@@ -222,6 +236,15 @@ def _picked(picker: Picker | HashPicker) -> str:
     return f"Picker {picker.name} chose {how} of {picker.size} buckets."
 
 
+def _part(tale: _Tale, known: Known) -> str:
+    """How many of the buckets that the picker chose from are the backend's."""
+    if not (tale.picker and tale.who and tale.picker.size > 1 and known.ruleset):
+        return ""
+    part = known.ruleset.parts.get(Side(tale.who[0], tale.first.destination.version))
+    share = part.shares.get(tale.who[1]) if part else None
+    return "" if share is None else f", which has {round(share * tale.picker.size)} of the {tale.picker.size} buckets"
+
+
 def _followed(tale: _Tale, known: Known, step: Event) -> None:
     """A packet of a connection whose first packet went through the maps at an earlier time."""
     # Only the first step in a chain shows the packet.
@@ -232,7 +255,7 @@ def _followed(tale: _Tale, known: Known, step: Event) -> None:
     tale.who = known.backend(packet.destination, packet.destination_port, tale.farm) if packet else None
     if tale.who:
         tale.farm = tale.who[0]
-    to = f" to {_named(tale.who[1])} of farm {tale.farm}" if tale.who else ""
+    to = f" to {named(tale.who[1])} of farm {tale.farm}" if tale.who else ""
     tale.words.append(f"Its connection is known: it follows the first packet{to}, and no map is asked.")
 
 
@@ -296,7 +319,8 @@ def _lost(tale: _Tale, steps: Sequence[Event]) -> None:
     )
 
 
-def _named(backend: str) -> str:
+def named(backend: str) -> str:
+    """A backend, as a sentence names it."""
     return f"the {SORRY}" if backend == SORRY else f"backend {backend}"
 
 
@@ -322,74 +346,3 @@ def _event(step: Event, known: Known) -> TraceEvent:
         link_in=known.link(step.link_in),
         link_out=known.link(step.link_out),
     )
-
-
-def report(
-    client: Origin, service: Service, packets: Sequence[Sequence[Event]], known: Known, *, waited: float | None
-) -> Trace:
-    """The answer to a trace. `waited`: the seconds it took in vain for more packets; None: there were enough."""
-    told = [tell(steps, known) for steps in packets]
-    return Trace(summary=" ".join(_summary(client, service, told, known, waited)), packets=told)
-
-
-def _summary(
-    client: Origin, service: Service, told: Sequence[TracedPacket], known: Known, waited: float | None
-) -> Iterator[str]:
-    requests = [packet for packet in told if packet.direction == "request"]
-    answers = [packet for packet in told if packet.direction == "answer"]
-    good = [packet for packet in requests if packet.outcome == "forwarded"]
-    if not told:
-        yield from _nothing(client, service, known, waited or 0)
-    elif not requests:
-        yield f"Only answers to {client} were seen."
-    if good:
-        names = sorted({(packet.farm or "", packet.backend or "") for packet in good})
-        where = ", ".join(f"{_named(backend)} of farm {farm}" for farm, backend in names if backend) or "no backend"
-        yield f"{_number(len(good))} forwarded to {where}."
-        yield from _answered(answers, waited)
-    for outcome, became in _BECAME.items():
-        such = [packet.words[-1] for packet in requests if packet.outcome == outcome]
-        if such:
-            yield f"{_number(len(such))} {became or such[0][0].lower()}{such[0][0 if became else 1 :]}"
-
-
-def _nothing(client: Origin, service: Service, known: Known, waited: float) -> Iterator[str]:
-    yield f"No packet from {client} to {service} arrived within {waited:g} s."
-    yield (
-        "Check that the client sends to this address, its route to the appliance, cables and switches, and whether "
-        "it comes from another address (NAT on its way)."
-    )
-    if service.port and service.protocol and not known.farm_at(_asked(client, service)):
-        yield f"No farm that is enabled has {service}."
-
-
-def _answered(answers: Sequence[TracedPacket], waited: float | None) -> Iterator[str]:
-    if answers and all("RST" in packet.packet for packet in answers):
-        yield "The backend answered with a TCP reset: nothing listens there, or it refuses."
-    elif any(packet.outcome == "forwarded" for packet in answers):
-        yield "The backend answered, and its answers went on to the client."
-    elif answers:
-        yield f"The backend answered, but no answer went on to the client: {answers[0].words[-1]}"
-    elif waited is not None:
-        yield (
-            f"No answer passed the appliance within {waited:g} s: does the backend run, and is the appliance its way "
-            "back to the client (its default gateway, or forwarding `snat`)?"
-        )
-
-
-def _asked(client: Origin, service: Service) -> Packet:
-    protocol = next((each for each, name in _PROTOCOLS.items() if name == service.protocol), None)
-    return Packet(client.address, service.address, protocol, client.port, service.port)
-
-
-_BECAME = {
-    "refused": "",
-    "dropped": "",
-    "lost": "given up by the kernel: ",
-    "appliance": "for the appliance itself: ",
-}
-"""What is said of requests that were not forwarded, before their last words; those of some begin with it."""
-
-
-def _number(count: int) -> str:
-    return "1 packet was" if count == 1 else f"{count} packets were"

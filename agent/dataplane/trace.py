@@ -23,6 +23,10 @@ REQUEST, ANSWER, KEPT, LEFT = "request", "answer", "kept", "left"
 PER_SECOND = 50
 """Packets a second, each way, that are followed at most."""
 
+PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 47: "gre", 50: "esp"}
+"""Their numbers, by IANA."""
+_ICMPV6 = 58
+
 MESSAGE = 0xA11
 """The type of a trace's netlink message: subsystem 10 (nftables), message 17."""
 RULE = 0xA06
@@ -82,8 +86,10 @@ def commands(client: Origin, service: Service, burst: int) -> str:
     ports = [f"th {side} {port}" for side, port in (("sport", client.port), ("dport", service.port)) if port]
     original = [f"ct original {side} {port}" for side, port in _original_ports(client, service)]
     protocol = []
-    if ports:
-        protocol = [f"meta l4proto {service.protocol or '{ tcp, udp, sctp }'}"]
+    if service.protocol:
+        protocol = [f"meta l4proto {number_of(service)}"]
+    elif ports:
+        protocol = ["meta l4proto { tcp, udp, sctp }"]
     limit = f"limit rate {PER_SECOND}/second burst {burst} packets meta nftrace set 1"
     there = " ".join([f"{ip} saddr {client.address} {ip} daddr {service.address}", *protocol, *ports, limit])
     where = f"ct direction reply ct original {ip} saddr {client.address} ct original {ip} daddr {service.address}"
@@ -109,6 +115,13 @@ table {TRACE_TABLE} {{
 	}}
 }}
 """
+
+
+def number_of(service: Service) -> int | None:
+    """The number of the protocol that is asked for; None for any."""
+    if service.protocol == "icmp" and service.address.version == 6:
+        return _ICMPV6
+    return next((number for number, name in PROTOCOLS.items() if name == service.protocol), None)
 
 
 def _original_ports(client: Origin, service: Service) -> Iterator[tuple[str, int]]:

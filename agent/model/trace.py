@@ -3,7 +3,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -24,12 +24,14 @@ MAX_SECONDS = 60
 MAX_PACKETS = 50
 """How many packets a trace may follow."""
 
-TraceProtocol = Literal["tcp", "udp", "sctp"]
+TraceProtocol = Literal["tcp", "udp", "sctp", "icmp", "gre", "esp"]
+"""What packets can be asked for by; `icmp` is that of the family."""
+PORTLESS = ("icmp", "gre", "esp")
+"""Those that have no ports."""
 Outcome = Literal["forwarded", "appliance", "refused", "dropped", "lost"]
 """What became of a packet. appliance: it was for the appliance itself. lost: the kernel gave it up between rules."""
 
-_CLIENT = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?")
-_SERVICE = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5})(?:/([a-z]+))?)?")
+_PLACE = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([0-9]{1,5}))?")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Service:
-    """Where packets go: an address, a port unless it may be any, a protocol unless it may be any that has ports."""
+    """Where packets go: an address, a port unless it may be any, a protocol unless it may be any."""
 
     address: Address
     port: int | None = None
@@ -64,31 +66,35 @@ def _written(address: Address, port: int | None) -> str:
 def _client(value: Any) -> Origin:
     if isinstance(value, Origin):
         return value
-    match = _match(_CLIENT, value, "192.0.2.7, 192.0.2.7:4000 or [2001:db8::7]:4000")
-    return Origin(*match[:2])
+    return Origin(*_place(value, "192.0.2.7, 192.0.2.7:4000 or [2001:db8::7]:4000"))
 
 
 def _service(value: Any) -> Service:
     if isinstance(value, Service):
         return value
-    address, port, protocol = _match(_SERVICE, value, "192.0.2.10:80/tcp, [2001:db8::10]:53/udp or 192.0.2.10")
-    if protocol not in (None, "tcp", "udp", "sctp"):
-        raise PydanticCustomError("address_protocol", "has an unknown protocol; use tcp, udp or sctp")
+    where, slash, name = value.partition("/") if isinstance(value, str) else (value, "", "")
+    address, port = _place(where, "192.0.2.10:80/tcp, [2001:db8::10]:53/udp or 192.0.2.10/icmp")
+    protocol = next((each for each in get_args(TraceProtocol) if each == name), None)
+    if slash and protocol is None:
+        raise PydanticCustomError("address_protocol", "has an unknown protocol; use tcp, udp, sctp, icmp, gre or esp")
+    if port and protocol in PORTLESS:
+        words = "has a port, which {protocol} knows nothing of; leave it out"
+        raise PydanticCustomError("address_port", words, {"protocol": protocol})
     return Service(address, port, protocol)
 
 
-def _match(pattern: re.Pattern[str], value: Any, example: str) -> tuple[Address, int | None, Any]:
-    match = pattern.fullmatch(value) if isinstance(value, str) else None
+def _place(value: Any, example: str) -> tuple[Address, int | None]:
+    match = _PLACE.fullmatch(value) if isinstance(value, str) else None
     # Without brackets an IPv6 address stands alone: what comes after its last colon may be a part of it.
     alone = isinstance(value, str) and value.count(":") > 1 and "[" not in value
     if match is None and not alone:
         raise PydanticCustomError("address_form", f"is not of this form; write it like {example}")
-    groups = (value, None, None, None) if match is None else (*match.groups(), None)
-    address = host_address(groups[0] if groups[0] is not None else groups[1])
-    port = int(groups[2]) if groups[2] else None
+    bracketed, bare, digits = match.groups() if match else (None, value, None)
+    address = host_address(bare if bracketed is None else bracketed)
+    port = int(digits) if digits else None
     if port is not None and not 1 <= port <= LAST_PORT:
         raise PydanticCustomError("address_port", "has a port that is out of range; ports are 1 to 65535")
-    return address, port, groups[3]
+    return address, port
 
 
 TraceClient = Annotated[
@@ -109,7 +115,9 @@ class TraceRequest(BaseModel):
         alias="from", description="ADDRESS or ADDRESS:PORT; IPv6 with a port as [ADDRESS]:PORT."
     )
     service: TraceService = Field(
-        alias="to", description="ADDRESS, ADDRESS:PORT or ADDRESS:PORT/PROTOCOL, with tcp, udp or sctp."
+        alias="to",
+        description="ADDRESS, ADDRESS:PORT, ADDRESS/PROTOCOL or ADDRESS:PORT/PROTOCOL, with tcp, udp, sctp, icmp, gre "
+        "or esp.",
     )
     seconds: int = Field(default=10, ge=1, le=MAX_SECONDS, description="How long to wait for packets at most.")
     count: int = Field(
@@ -123,6 +131,12 @@ class TraceRequest(BaseModel):
         if client is not None and client.address.version != service.address.version:
             raise PydanticCustomError(
                 "family", f"is IPv{service.address.version}, the client is IPv{client.address.version}; use one family"
+            )
+        if client is not None and client.port and service.protocol in PORTLESS:
+            raise PydanticCustomError(
+                "address_protocol",
+                "is asked by {protocol}, which has no ports, and the client has one; leave one of them out",
+                {"protocol": service.protocol},
             )
         return service
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 from kernel_net import BALANCER, CLIENT, VIRTUAL, Box, backend_address, farm, until
-from nftables import Nftables
+from kernel_traces import ended, request, service, tracing_table, watching
 
 from agent.controller.tracing import TraceRunning, Tracing
-from agent.dataplane import CannotTrace, Gathered, Known, link_name, report
-from agent.model.trace import Trace, TracedPacket, TraceRequest
+from agent.dataplane import CannotTrace
 
 pytestmark = pytest.mark.kernel
 
@@ -31,62 +30,6 @@ def box() -> Iterator[Box]:
             box.serve(number, family=family)
     yield box
     box.close()
-
-
-def request(service: str, client: str = CLIENT[4], **more: int) -> TraceRequest:
-    return TraceRequest.model_validate({"from": client, "to": service, **more})
-
-
-def tracing_table(box: Box) -> bool:
-    """Whether the table of a trace is there."""
-    # Not as JSON: libnftables before 1.0.10 uses memory that it has freed when it prints a table's flags so.
-    return "sluice_trace" in str(box.balancer.run(lambda: Nftables().cmd("list tables"))[1])
-
-
-class Watch:
-    """A trace on the balancer, with what it has gathered so far."""
-
-    def __init__(self, box: Box, asked: TraceRequest) -> None:
-        self._box, self._asked = box, asked
-        self.gathered = Gathered(asked.count)
-        self.tracer = box.balancer.run(box.kernel.tracer, asked.client, asked.service, asked.count)
-
-    def told(self) -> Trace:
-        self.gathered.add(self.tracer.read())
-        known = Known.of(self._box.ruleset, self.tracer.handles, link_name)
-        return self._box.balancer.run(
-            report, self._asked.client, self._asked.service, self.gathered.packets, known, waited=1.0
-        )
-
-    def packets(self, number: int, where: Callable[[TracedPacket], bool]) -> list[TracedPacket]:
-        """Wait for so many packets of a kind."""
-        found: list[TracedPacket] = []
-
-        def come() -> bool:
-            found[:] = [packet for packet in self.told().packets if where(packet)]
-            return len(found) >= number
-
-        until(come)
-        return found
-
-
-@contextlib.contextmanager
-def watching(box: Box, service: str, client: str = CLIENT[4], count: int = 20) -> Iterator[Watch]:
-    watch = Watch(box, request(service, client, count=count))
-    try:
-        yield watch
-    finally:
-        box.balancer.run(watch.tracer.close)
-    assert not tracing_table(box)
-
-
-def ended(outcome: str, direction: str = "request") -> Callable[[TracedPacket], bool]:
-    return lambda packet: packet.outcome == outcome and packet.direction == direction
-
-
-def service(port: int, protocol: str = "tcp", family: int = 4) -> str:
-    address = VIRTUAL[family] if family == 4 else f"[{VIRTUAL[family]}]"
-    return f"{address}:{port}/{protocol}"
 
 
 def test_a_limit_is_told(box):
@@ -139,7 +82,7 @@ def test_a_balanced_connection_is_told_there_and_back(box, family, protocol, for
     assert "It came in by front." in words
     assert f"It opens a connection. Farm web takes it (map services{family})." in words
     assert "chose the next in turn of 2 buckets." in words
-    assert f"Its destination became {where}, backend {name}." in words
+    assert f"Its destination became {where}, backend {name}, which has 1 of the 2 buckets." in words
     assert "It left by back as " in words
     masked = forwarding == "snat"
     assert ("the backend sees the appliance's address" in words) == masked

@@ -33,7 +33,7 @@ def test_a_balanced_connection_and_its_answer():
         "It came in by front.",
         "It opens a connection. Farm web takes it (map services4).",
         "Picker turn_2_0 chose the next in turn of 2 buckets.",
-        "Its destination became 10.30.0.11:80, backend b1.",
+        "Its destination became 10.30.0.11:80, backend b1, which has 1 of the 2 buckets.",
         "It left by back as 10.20.0.10:52858 > 10.30.0.11:80 TCP SYN.",
     ]
     assert (back.direction, back.outcome, back.farm, back.backend) == ("answer", "forwarded", "web", "b1")
@@ -273,13 +273,19 @@ def test_persistence():
 
 def test_the_table_asks_for_exactly_what_was_asked():
     text = commands(Origin(CLIENT, 4000), Service(VIRTUAL, 80, "tcp"), 7)
-    assert "ip saddr 10.20.0.10 ip daddr 10.20.0.100 meta l4proto tcp th sport 4000 th dport 80 limit rate" in text
+    assert "ip saddr 10.20.0.10 ip daddr 10.20.0.100 meta l4proto 6 th sport 4000 th dport 80 limit rate" in text
     assert "ct original proto-src 4000 ct original proto-dst 80 limit" in text
     assert "burst 7 packets" in text
     assert "flags owner" in text
     text = commands(Origin(ip_address("2001:db8::1")), Service(ip_address("2001:db8::2")), 7)
     assert "ip6 saddr 2001:db8::1 ip6 daddr 2001:db8::2 limit" in text
     assert "l4proto" not in text
+    ping = Service(ip_address("2001:db8::2"), protocol="icmp")
+    text = commands(Origin(ip_address("2001:db8::1")), ping, 7)
+    assert "ip6 saddr 2001:db8::1 ip6 daddr 2001:db8::2 meta l4proto 58 limit" in text
+    assert text.count("meta l4proto 58 ") == 2
+    assert "daddr 10.20.0.100 meta l4proto 47 limit" in commands(Origin(CLIENT), Service(VIRTUAL, protocol="gre"), 7)
+    assert "meta l4proto { tcp, udp, sctp } th sport 7" in commands(Origin(CLIENT, 7), Service(VIRTUAL), 7)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +295,9 @@ def test_the_table_asks_for_exactly_what_was_asked():
         (("192.0.2.7:4000", "192.0.2.10:80"), ("192.0.2.7", 4000), ("192.0.2.10", 80, None)),
         (("2001:db8::7", "[2001:db8::10]:53/udp"), ("2001:db8::7", None), ("2001:db8::10", 53, "udp")),
         (("[2001:db8::7]:4000", "2001:db8::10"), ("2001:db8::7", 4000), ("2001:db8::10", None, None)),
+        (("192.0.2.7", "192.0.2.10/icmp"), ("192.0.2.7", None), ("192.0.2.10", None, "icmp")),
+        (("2001:db8::7", "2001:db8::10/gre"), ("2001:db8::7", None), ("2001:db8::10", None, "gre")),
+        (("192.0.2.7:4000", "192.0.2.10/tcp"), ("192.0.2.7", 4000), ("192.0.2.10", None, "tcp")),
     ],
 )
 def test_forms_of_addresses(written, client, service):
@@ -315,8 +324,11 @@ GOOD = {"from": "192.0.2.7", "to": "192.0.2.10:80/tcp"}
         ({"from": "192.0.2.0/24"}, "/from", "is not an IP address"),
         ({"from": "127.0.0.1"}, "/from", "is a special address"),
         ({"from": "[192.0.2.7"}, "/from", "is not of this form"),
-        ({"to": "192.0.2.10:80/icmp"}, "/to", "has an unknown protocol; use tcp, udp or sctp"),
-        ({"to": "192.0.2.10/tcp"}, "/to", "is not an IP address"),
+        ({"to": "192.0.2.10:80/ospf"}, "/to", "has an unknown protocol; use tcp, udp, sctp, icmp, gre or esp"),
+        ({"to": "192.0.2.0/24"}, "/to", "has an unknown protocol"),
+        ({"to": "192.0.2.10/"}, "/to", "has an unknown protocol"),
+        ({"to": "192.0.2.10:80/icmp"}, "/to", "has a port, which icmp knows nothing of; leave it out"),
+        ({"from": "192.0.2.7:9", "to": "192.0.2.10/gre"}, "/to", "asked by gre, which has no ports, and the client"),
         ({"to": "192.0.2.10:80:81/tcp"}, "/to", "is not an IP address"),
         ({"to": "[2001:db8::10]:80"}, "/to", "is IPv6, the client is IPv4; use one family"),
         ({"to": "224.0.0.1"}, "/to", "is a special address"),
