@@ -20,7 +20,7 @@ from agent.dataplane.offload import NOTHING_OFFERED, REFUSED, Offered, probe
 from agent.dataplane.readback import HOPS, TARGETS
 from agent.dataplane.refusal import KernelRefused, first_line, refusal, refused, untunnelled
 from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
-from agent.dataplane.script import CHAIN_SETS, CHAINS, OFFLOAD, Command, delta, delta_from, fresh, text
+from agent.dataplane.script import CHAIN_SETS, CHAINS, OFFLOAD, Command, compact, delta, delta_from, fresh, text
 from agent.dataplane.skeleton import ELEMENT_SETS, SKELETON, VERSION
 from agent.dataplane.tables import INGRESS, TABLE
 from agent.dataplane.tracer import CannotTrace, Tracer
@@ -320,7 +320,7 @@ class Kernel:
         descriptor = os.memfd_create("sluice.nft", os.MFD_CLOEXEC)
         try:
             with open(descriptor, "w", encoding="ascii", closefd=False) as file:
-                file.write(f"{start}{text(commands)}\n")
+                file.write(f"{start}{compact(commands)}\n")
             context.set_dry_run(dry)
             code, _output, error = context.cmd_from_file(f"/proc/self/fd/{descriptor}")
         finally:

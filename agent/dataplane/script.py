@@ -66,6 +66,11 @@ class Command:
         """Whether it is about chains, sets or flowtables and not about elements."""
         return self.set_name in (CHAINS, INGRESS_CHAINS, METERS, MAPS, OFFLOAD)
 
+    @property
+    def blocked(self) -> bool:
+        """Whether its text is a block of a table with one thing in it."""
+        return self.verb == "add" and self.structural and self.set_name != OFFLOAD and len(self.elements) == 1
+
 
 def script(ruleset: Ruleset) -> str:
     """A script for `nft -f`: the kernel then holds this ruleset, whatever our tables held before."""
@@ -162,6 +167,24 @@ def delta_from(held: Elements, new: Ruleset) -> list[Command]:
 def text(commands: Iterable[Command]) -> str:
     """The commands as one transaction; line n is the n-th command."""
     return "\n".join(command.text for command in commands)
+
+
+def compact(commands: Iterable[Command]) -> str:
+    """The same transaction in less of libnftables' memory; line n is the n-th command here, too.
+
+    It takes half a megabyte for each block of a table, so chains and sets that come one after the other share one.
+    """
+    lines: list[str] = []
+    opened = ""
+    for command in commands:
+        block = f"table {table_of(command.set_name)} {{ " if command.blocked else ""
+        line = command.text
+        if opened and block == opened:
+            lines[-1] = lines[-1].removesuffix(" }")
+            line = line.removeprefix(block)
+        lines.append(line)
+        opened = block
+    return "\n".join(lines)
 
 
 def _place(chain: Chain) -> tuple[str, str]:

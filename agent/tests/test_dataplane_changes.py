@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The commands that lead from one document to another, without a kernel."""
 
+import re
 from ipaddress import ip_network
 
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from rulesets import NEAR, WEB, compiled, executed, merged
 
 from agent.dataplane import compile_ruleset, readback, reweigh, script
 from agent.dataplane.assignment import Side
-from agent.dataplane.script import CHAINS, MAPS, METERS, delta, delta_from
+from agent.dataplane.script import CHAINS, MAPS, METERS, compact, delta, delta_from, fresh
 from agent.dataplane.skeleton import ELEMENT_SETS
 from agent.model import validate
 
@@ -54,6 +55,23 @@ def test_farms_that_hash_alike_share_a_chain_that_comes_and_goes_with_them():
     assert CHAINS not in {command.set_name for command in delta(one, two)}
     assert delta(two, plain)[-1].text == "delete chain inet sluice hash4_2039_32"
     assert script(one).index("chain hash4_2039_32") < script(one).index("jump hash4_2039_32")
+
+
+def test_chains_that_come_together_share_a_block_and_keep_their_lines():
+    everything = {"limit_rate": 5, "log_prefix": "web", "persistence": "address", "persistence_size": 9, "dscp_in": 8}
+    ahead = {"forwarding": "direct", "addresses": ["10.20.0.104"], "backends": {"a": {"address": "10.30.0.11"}}}
+    commands = fresh(compiled({"web": WEB | everything, "ahead": WEB | ahead}))
+    lines = compact(commands).splitlines()
+    assert len(lines) == len(commands)
+    blocks = "".join(line for line in lines if line.startswith(("table", "chain", "set", "map")))
+    tables = re.split(r"(?=table )", blocks)[1:]
+    assert len(tables) < 8 < sum(command.structural for command in commands)
+    assert all(table.count("{") == table.count("}") for table in tables)
+    for line, command in zip(lines, commands, strict=True):
+        # What is not of the block itself is the same.
+        what = command.text.removesuffix(" }").partition("sluice { ")[2] if command.blocked else command.text
+        assert what in line
+        assert command.blocked or line == command.text
 
 
 def test_an_address_that_moves_to_another_farm_leaves_the_first_before():

@@ -42,7 +42,7 @@ def test_faults_stand_at_their_fields(browser, client):
     faults = browser.faults()
     assert faults.keys() == {"client", "service", "seconds"}
     assert "is not an IP address" in faults["client"]
-    assert "has an unknown protocol" in faults["service"]
+    assert "has a port, which gre knows nothing of" in faults["service"]
     assert faults["seconds"] == "must be at most 60, not 100"
     browser.fill({"client": "", "service": "", "seconds": "soon"})
     assert browser.faults().keys() == {"client", "service", "seconds"}
