@@ -14,6 +14,7 @@ from agent.cli import listing, secret, status
 from agent.cli.command import CannotRead, Command, Hidden, intact, read_file, typed_twice
 from agent.cli.text import count, duration, moment, outline, plain, scalar, table
 from agent.client.connection import AgentDown, Connection
+from agent.client.readable import indented
 
 
 def number(text: str) -> int:
@@ -62,6 +63,34 @@ def _show(arguments: argparse.Namespace, agent: Connection) -> Any:
 def _show_show(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
     del arguments
     yield from outline(content)
+
+
+def _farm_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("show", "put", "delete"), help="what to do")
+    parser.add_argument("farm", metavar="FARM", help="the farm; put makes it if there is none of this name")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="put: the farm as JSON; - or none: standard input")
+    _comment(parser)
+
+
+def _farm(arguments: argparse.Namespace, agent: Connection) -> Any:
+    path = f"/farms/{quote(arguments.farm, safe='')}"
+    if arguments.file is not None and arguments.action != "put":
+        raise CannotRead(f"{arguments.action} takes no file")
+    if arguments.action == "show":
+        return agent.request("GET", path).json()
+    query = {"comment": arguments.comment or None}
+    if arguments.action == "delete":
+        return agent.request("DELETE", path, query=query, parent=arguments.parent).json()
+    body = read_file(arguments.file or "-")
+    return agent.request("PUT", path, query=query, body=body, parent=arguments.parent).json()
+
+
+def _show_farm(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
+    if arguments.action == "show":
+        # What `farm put` takes.
+        yield indented(content)
+    else:
+        yield from _show_made(arguments, content)
 
 
 def _clients_arguments(parser: argparse.ArgumentParser) -> None:
@@ -251,6 +280,7 @@ def _show_trace(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
 COMMANDS = (
     Command("status", "farms and backends as they are now", _nothing, status.status, status.show_status),
     Command("show", "the configuration in force", _show_arguments, _show, _show_show),
+    Command("farm", "show, put or delete one farm, as JSON", _farm_arguments, _farm, _show_farm, on_console=False),
     Command("clients", "the clients that a farm remembers", _clients_arguments, _clients, _show_clients),
     Command("lists", "the network lists, and who uses them", _nothing, listing.lists, listing.show_lists),
     Command("kernel", "the kernel's settings, and what they should be", _nothing, listing.kernel, listing.show_kernel),

@@ -25,6 +25,7 @@ def show_status(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
     system, state = content["system"], content["state"]
     yield plain(f"{system['product']} {system['version']} on {system['hostname']}, up {duration(system['uptime_s'])}")
     yield f"Snapshot {scalar(state['snapshot'])} is in force."
+    yield from map(plain, _appliance(system))
     if not state["farms"]:
         yield "There are no farms."
     for name, farm in sorted(state["farms"].items()):
@@ -35,6 +36,19 @@ def show_status(arguments: argparse.Namespace, content: Any) -> Iterator[str]:
         yield ""
     for _, message in sorted(troubles):
         yield plain(f"! {message}")
+
+
+def _appliance(system: Any) -> Iterator[str]:
+    used = system["memory_total"] - system["memory_available"]
+    load = " ".join(f"{each:.2f}" for each in system["load"])
+    yield f"Memory: {size(used)} of {size(system['memory_total'])} used; load: {load}."
+    if system["data_total"]:
+        full = system["data_total"] - (system["data_available"] or 0)
+        yield f"Data partition: {size(full)} of {size(system['data_total'])} used."
+    yield f"Tracked connections: {count(system['conntrack_count'])} of {count(system['conntrack_max'])}."
+    for link in system["links"]:
+        addresses = ", ".join(link["addresses"]) or "no address"
+        yield f"Link {link['name']}: {'up' if link['up'] else 'no carrier'}, {addresses}."
 
 
 def _farm(name: str, farm: Any) -> Iterator[str]:
@@ -61,7 +75,7 @@ def _farm(name: str, farm: Any) -> Iterator[str]:
 
 
 def _backends(farm: Any) -> Iterator[str]:
-    head = ("backend", "address", "health", "weight", "share", "active", "new", "in", "out", "reason")
+    head = ("backend", "address", "health", "weight", "share", "active", "new", "in", "out", "ms", "reason")
     rows = [
         (
             name,
@@ -73,12 +87,13 @@ def _backends(farm: Any) -> Iterator[str]:
             count(backend["traffic"]["new"]),
             size(backend["traffic"]["bytes_in"]),
             size(backend["traffic"]["bytes_out"]),
+            "" if backend["latency_ms"] is None else f"{backend['latency_ms']:.1f}",
             _reason(backend),
         )
         for name, backend in sorted(farm["backends"].items())
     ]
     if rows:
-        yield from ("  " + line for line in table(head, rows, right=(3, 4, 5, 6, 7, 8)).splitlines())
+        yield from ("  " + line for line in table(head, rows, right=(3, 4, 5, 6, 7, 8, 9)).splitlines())
     else:
         yield "  no backends"
 
@@ -86,9 +101,12 @@ def _backends(farm: Any) -> Iterator[str]:
 def _reason(backend: Any) -> str:
     if backend["ramp"]:
         return f"starts slowly, {backend['ramp']:.0%} of its weight"
-    if backend["role"] != "draining" or not backend["drain_ends"]:
-        return str(backend["reason"])
-    return f"what is left at {moment(backend['drain_ends'])} UTC is cut"
+    if backend["role"] == "full" and backend["max_connections"]:
+        return f"has the {count(backend['max_connections'])} connections that it may have"
+    if backend["role"] == "draining" and backend["drain_ends"]:
+        return f"what is left at {moment(backend['drain_ends'])} UTC is cut"
+    since = f" since {moment(backend['since'])}" if backend["health"] == "unhealthy" and backend["since"] else ""
+    return f"{backend['reason']}{since}"
 
 
 def _endpoint(address: str, port: int) -> str:

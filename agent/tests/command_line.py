@@ -32,13 +32,14 @@ def at_hand(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]
         yield found
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own, to its end."""
+def run(*arguments: str, given: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, to its end, with `given` as its input."""
     return subprocess.run(
         [sys.executable, "-m", "agent", *arguments],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment},
         capture_output=True,
+        input=given,
         text=True,
         timeout=60,
         check=False,

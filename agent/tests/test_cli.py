@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import main
+from agent.cli.commands import COMMANDS
 from agent.cli.text import count, duration, outline, plain, size, table
 from agent.system.tuning import KernelSettings
 from agent.tests.api_world import FARM, PASSWORD, TOKEN, World
@@ -51,10 +53,15 @@ def test_kernel_shows_settings_and_which_of_them_are_wrong(
 def test_every_command_prints_json(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     world.client().put_farm("web", FARM)
     name = document(tmp_path, {"farms": {"mail": {**FARM, "ports": [25]}}})
+    other = str(tmp_path / "other.json")
+    Path(other).write_text(json.dumps(FARM | {"ports": [81]}))
     for arguments, key in (
         (["status"], "state"),
         (["show"], "farms"),
         (["show", "web"], "backends"),
+        (["farm", "show", "web"], "backends"),
+        (["farm", "put", "other", other], "digest"),
+        (["farm", "delete", "other"], "digest"),
         (["show", "--snapshot", "1"], "system"),
         (["snapshots"], "in_force"),
         (["diff", "1", "2"], "changes"),
@@ -64,6 +71,56 @@ def test_every_command_prints_json(world: World, capsys: pytest.CaptureFixture[s
     ):
         assert main([*arguments, "--json"]) == 0
         assert key in json.loads(capsys.readouterr().out)
+
+
+def test_every_command_is_in_the_manual():
+    manual = (ROOT / "docs" / "cli.md").read_text()
+    for command in COMMANDS:
+        actions = ("show ", "put ", "delete ") if command.name == "farm" else ("",)
+        assert all(re.search(rf"^\| `{command.name}[ `]{action}", manual, re.MULTILINE) for action in actions)
+
+
+def test_one_farm_is_shown_changed_and_deleted(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    world.client().put_farm("web", FARM)
+    assert main(["farm", "show", "web"]) == 0
+    web = json.loads(capsys.readouterr().out)
+    web["backends"]["web3"] = {"address": "192.0.2.23"}
+    name = document(tmp_path, web)
+    assert main(["farm", "put", "web", name, "--comment", "one more", "--parent", "2"]) == 0
+    assert capsys.readouterr().out.startswith("Snapshot 3 is in force: one more\n")
+    assert sorted(world.client().farm("web").farm.backends) == ["web1", "web2", "web3"]
+    # A program's output is a farm, too.
+    done = run("farm", "put", "a b/c", SLUICE_SOCKET=str(world.socket), SLUICE_TOKEN=TOKEN, given=json.dumps(web))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "/farms/a b~1c" in done.stderr
+    done = run(
+        "farm",
+        "put",
+        "mail",
+        SLUICE_SOCKET=str(world.socket),
+        SLUICE_TOKEN=TOKEN,
+        given=json.dumps(web | {"ports": [25]}),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert main(["farm", "delete", "web", "--comment", "gone"]) == 0
+    assert list(world.client().farms().farms) == ["mail"]
+    capsys.readouterr()
+    # What is refused changes nothing, and every fault is told.
+    web["ports"] = [0]
+    web["colour"] = 1
+    assert main(["farm", "put", "mail", document(tmp_path, web)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == ["/farms/mail/colour", "/farms/mail/ports/0"]
+    for arguments, words in (
+        (["show", "web"], "There is no farm"),
+        (["delete", "web"], "There is no farm"),
+        (["delete", "mail", "--parent", "1"], "Snapshot 5 is in force by now"),
+        (["delete", "mail", name], "delete takes no file"),
+        (["put", "mail", str(tmp_path / "none")], "can't read"),
+    ):
+        assert main(["farm", *arguments]) == 1
+        assert words in capsys.readouterr().err
+    assert world.client().farm("mail").farm.ports[0].first == 25
 
 
 def test_show_snapshots_diff_and_rollback(world: World, capsys: pytest.CaptureFixture[str]):
@@ -189,7 +246,16 @@ def test_no_agent_is_told_in_words(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["nothing"], ["rollback"], ["rollback", "x"], ["rollback", "0"], ["diff", "1"], ["status", "--colour"]],
+    [
+        [],
+        ["nothing"],
+        ["rollback"],
+        ["rollback", "x"],
+        ["rollback", "0"],
+        ["diff", "1"],
+        ["status", "--colour"],
+        ["farm", "web"],
+    ],
 )
 def test_wrong_arguments_are_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`sluice status`, against a real agent."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,8 +52,12 @@ def test_status_says_who_starts_slowly_and_what_ends_when(world: World, monkeypa
     starting = web.backends["web1"].model_copy(update={"ramp": 0.3})
     ends = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
     draining = web.backends["web2"].model_copy(update={"state": "drain", "role": "draining", "drain_ends": ends})
-    full = web.backends["web2"].model_copy(update={"role": "full", "address": "192.0.2.23"})
-    farms = {"web": web.model_copy(update={"backends": {"web1": starting, "web2": draining, "web3": full}})}
+    full = web.backends["web2"].model_copy(update={"role": "full", "address": "192.0.2.23", "max_connections": 12000})
+    dead = {"health": "unhealthy", "reason": "refused", "since": ends, "latency_ms": 1.25, "address": "192.0.2.24"}
+    failed = web.backends["web2"].model_copy(update=dead)
+    farms = {
+        "web": web.model_copy(update={"backends": {"web1": starting, "web2": draining, "web3": full, "web4": failed}})
+    }
 
     async def answer(_: object) -> StateNow:
         return state.model_copy(update={"farms": farms})
@@ -64,6 +69,8 @@ def test_status_says_who_starts_slowly_and_what_ends_when(world: World, monkeypa
     assert told["web1"].endswith("starts slowly, 30% of its weight")
     assert told["web2"].split()[2] == "drain"
     assert told["web3"].split()[2] == "full"
+    assert told["web3"].endswith("has the 12.0k connections that it may have")
+    assert told["web4"].endswith("1.2  refused since 2026-01-01 12:30:00")
     assert told["web2"].endswith("what is left at 2026-01-01 12:30:00 UTC is cut")
 
 
@@ -88,7 +95,13 @@ def test_status_says_what_limits_turned_away(world: World, capsys: pytest.Captur
 
 def test_status_of_an_empty_appliance(world: World, capsys: pytest.CaptureFixture[str]):
     assert main(["status"]) == 0
-    assert "There are no farms." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "There are no farms." in out
+    assert re.search(
+        r"^Memory: [0-9.]+ [KMGT]iB of [0-9.]+ [KMGT]iB used; load: [0-9.]+ [0-9.]+ [0-9.]+\.$", out, re.MULTILINE
+    )
+    assert re.search(r"^Tracked connections: [0-9.]+k? of [0-9.]+k?\.$", out, re.MULTILINE)
+    assert re.search(r"^Link \w+: (up|no carrier), .*\.$", out, re.MULTILINE)
 
 
 def test_status_says_how_connections_pass_and_whose_turn_is_shared(world: World, monkeypatch, capsys):
