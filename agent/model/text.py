@@ -154,7 +154,10 @@ class Change:
 
 
 def difference(before: Configuration, after: Configuration) -> list[Change]:
-    """What must change to get from one document to the other, in the order of the document's paths."""
+    """What must change to get from one document to the other, in the order of the document's paths.
+
+    The order of the networks of a list is no difference, nor is one that stands twice.
+    """
     return list(_walk((), before.model_dump(mode="json"), after.model_dump(mode="json")))
 
 
