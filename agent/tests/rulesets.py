@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rulesets of documents for tests without a kernel, and what nftables makes of commands, in small."""
 
-import itertools
 import re
 from ipaddress import ip_address, ip_network
 
 from agent.dataplane import compile_ruleset
 from agent.dataplane.assignment import Side
-from agent.dataplane.limits import LINES, Limits, Resets, meters_of
-from agent.dataplane.persistence import OwnMap, own_maps
-from agent.dataplane.script import CHAIN_SETS, CHAINS, MAPS, METERS
-from agent.dataplane.tables import IngressChain
+from agent.dataplane.limits import meters_of
+from agent.dataplane.persistence import own_maps
+from agent.dataplane.ruleset import body_of
+from agent.dataplane.script import CHAIN_SETS, CHAINS, MAPS, METERS, OFFLOAD
+from agent.dataplane.skeleton import SKELETON
+from agent.dataplane.tables import INGRESS_CHAINS, TABLE, IngressChain, table_of
 from agent.model import validate
 
 WEB4 = Side("web", 4)
@@ -33,18 +34,23 @@ def compiled(farms, weights=None, own=(), previous=None, roles=None, near=()):
 
 
 def merged(ruleset):
-    """All elements of a ruleset by set, as the kernel would hold them; no key may stand in two pieces."""
+    """All elements of a ruleset by set, as the kernel would hold them; no key may stand in two pieces.
+
+    Beside them what comes and goes: chains, sets and maps with what is between their braces, and the flowtable.
+    """
     result = {}
     for _farm, elements in ruleset.pieces():
         for set_name, content in elements.items():
             held = result.setdefault(set_name, {})
             assert not held.keys() & content.keys()
             held.update(content)
-    result[METERS] = {meter.name: ("", "") for meter in meters_of(ruleset.chains)}
+    result[METERS] = {meter.name: (meter.declaration, "") for meter in meters_of(ruleset.chains)}
     for set_name in CHAIN_SETS.values():
         mine = [chain for chain in ruleset.chains if isinstance(chain, IngressChain) == (set_name != CHAINS)]
-        result[set_name] = {chain.name: ("", "") for chain in mine}
-    result[MAPS] = {own.name: ("", "") for own in own_maps(ruleset.chains)}
+        result[set_name] = {chain.name: (body_of(chain), "") for chain in mine}
+    result[MAPS] = {own.name: (own.declaration, "") for own in own_maps(ruleset.chains)}
+    offload = ruleset.offload
+    result[OFFLOAD] = {offload.name: (",".join(sorted(offload.devices)), "")} if offload else {}
     return {set_name: content for set_name, content in result.items() if content}
 
 
@@ -52,49 +58,58 @@ def executed(elements, commands):
     """What elements become by commands: the rules of nftables, in small."""
     result = {set_name: dict(content) for set_name, content in elements.items()}
     for command in commands:
-        if command.structural:
-            _chain(result, command.set_name, command.text)
-            continue
-        verb, _, _, _, set_name, body = command.text.split(maxsplit=5)
-        content = result.setdefault(set_name, {})
-        for word in body.strip("{} ").split(", "):
-            left, _, value = word.partition(" : ")
-            key, _, comment = left.partition(' comment "')
-            if verb == "add":
-                assert key not in content, f"{key} is in {set_name} already"
-                content[key] = (value, comment.rstrip('"'))
-            else:
-                del content[key]
+        content = result.setdefault(command.set_name, {})
+        if command.set_name == OFFLOAD:
+            for line in command.elements:
+                _flowtable(content, line)
+        elif command.structural:
+            for name, (body, _) in command.elements.items():
+                _structure(result, command, name, body)
+        elif command.verb == "add":
+            assert not content.keys() & command.elements.keys(), "is there already"
+            content.update(command.elements)
+        else:
+            for key, element in command.elements.items():
+                assert content.pop(key) == element
     return {set_name: content for set_name, content in result.items() if content}
 
 
-def _chain(result, kind, command):
+def _structure(result, command, name, body):
     """A chain or set comes before it is referred to, and goes when nobody does."""
-    content = result.setdefault(kind, {})
-    words = command.split()
-    if words[0] == "delete":
-        leading = (
-            ("in_pickers", "lives")
-            if kind not in (CHAINS, METERS, MAPS)
-            else ("pickers", "admitted", "resetters", *(f"log_{line}" for line in LINES))
-        )
-        jumps = [value for name in leading for value, _ in result.get(name, {}).values()]
-        assert f"jump {words[-1]}" not in jumps
-        names = result.get(CHAINS, {})
-        limits = [found for name in names for found in (Limits.named(name), Resets.named(name)) if found]
-        used = [*meters_of(limits), *(end for each in limits for end in each.ends)]
-        maps = {own.name for own in map(OwnMap.of_chain, names) if own}
-        assert words[-1] not in {each.name for each in used} | maps
-        del content[words[-1]]
+    content = result[command.set_name]
+    kinds = (METERS, MAPS, CHAINS) if table_of(command.set_name) == TABLE else (INGRESS_CHAINS,)
+    here = {each for kind in kinds for each in result.get(kind, {})}
+    if command.verb == "delete":
+        beside = [each for set_name, each in result.items() if table_of(set_name) == table_of(command.set_name)]
+        values = [value for each in beside for value, _ in each.values()]
+        del content[name]
+        assert name not in set().union(*map(_named, values)) - _named(body)
+        result.pop(name, None)  # the networks of a list
     else:
-        assert words[5] not in content
-        here = {*result.get(METERS, {}), *result.get(CHAINS, {})}
-        sets = {word[1:] for word in words if word.startswith(("@rate", "@count", "@reset4", "@reset6"))}
-        ends = {after.rstrip(";") for word, after in itertools.pairwise(words) if word == "goto" and "away_" in after}
-        assert sets | ends <= here
-        maps = {word[1:] for word in words if re.fullmatch("@sticky.*_.*_.*", word) and "_port" not in word}
-        assert maps <= result.get(MAPS, {}).keys()
-        content[words[5]] = ("", "")
+        assert name not in here
+        assert _named(body) <= here | _PERMANENT
+        content[name] = (body, "")
+
+
+_PERMANENT = set(re.findall(r"^\s*(?:chain|set|map|counter) (\S+)", SKELETON, re.MULTILINE))
+
+
+def _named(text):
+    """The chains and sets that a rule or verdict names."""
+    return set(re.findall(r"(?:jump |goto |@)(\w[\w.-]*)", text)) - {"th"}
+
+
+def _flowtable(content, line):
+    verb, kind, _, _, name, *more = line.split()
+    if kind != "flowtable":
+        return
+    devices = set(re.findall('"([^"]+)"', " ".join(more)))
+    held = set(content[name][0].split(",")) if name in content else set()
+    if verb == "delete" and not more:
+        del content[name]
+    else:
+        assert devices - held == devices if verb == "add" else devices <= held
+        content[name] = (",".join(sorted(held | devices if verb == "add" else held - devices)), "")
 
 
 def complete(held):

@@ -2,13 +2,14 @@
 """The commands that lead from one document to another, without a kernel."""
 
 import re
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
-from hypothesis import given, settings
+from any_documents import FAMILIES, OWN, any_documents, weights_of
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rulesets import NEAR, WEB, compiled, executed, merged
 
-from agent.dataplane import compile_ruleset, readback, reweigh, script
+from agent.dataplane import Offered, compile_ruleset, readback, reweigh, script
 from agent.dataplane.assignment import Side
 from agent.dataplane.script import CHAINS, MAPS, METERS, compact, delta, delta_from, fresh
 from agent.dataplane.skeleton import ELEMENT_SETS
@@ -82,102 +83,58 @@ def test_an_address_that_moves_to_another_farm_leaves_the_first_before():
     assert executed(merged(first), delta(first, second)) == merged(second)
 
 
-FARM = st.fixed_dictionaries(
-    {
-        "ports": st.sampled_from([[1], [2, 3], ["1-4"], [9, "5-8"], ["all"], [1, "3-4", "6-9"]]),
-        "protocols": st.sampled_from([["tcp"], ["udp"], ["tcp", "udp", "sctp"]]),
-        "forwarding": st.sampled_from(["dnat", "snat", "direct", "stateless", "tunnel"]),
-        "scheduler": st.sampled_from(["round-robin", "weighted", "source-hash"]),
-        "hash_prefix4": st.sampled_from([24, 32]),
-        "persistence": st.sampled_from(["none", "none", "address", "address-port"]),
-        "persistence_timeout": st.sampled_from([60, 300]),
-        "limit_rate": st.sampled_from([None, None, 10, 20]),
-        "limit_connections": st.sampled_from([None, None, 10, 20]),
-        "limit_action": st.sampled_from(["drop", "reject"]),
-        "persistence_size": st.sampled_from([None, None, 1000, 2000]),
-        "limit_resets": st.sampled_from([None, None, 10]),
-        "strict_tcp": st.booleans(),
-        "log_prefix": st.sampled_from([None, None, "a", "b"]),
-        "static": st.booleans(),
-        "enabled": st.booleans(),
-        "sorry_servers": st.sampled_from([[], [{"address": "10.30.0.9"}], [{"address": "10.30.0.9", "port": 8080}]]),
-        "backends": st.dictionaries(
-            st.sampled_from(["b1", "b2", "b3"]),
-            st.fixed_dictionaries({"port": st.sampled_from([None, 8080])}),
-            max_size=3,
-        ),
-    }
-) | st.just({"ports": ["all"], "protocols": ["all"], "backends": {"b1": {}, "b2": {}}})
+@st.composite
+def steps(draw):
+    """What a ruleset is made of: a document, the backends' weights and roles, networks of links, what is offered."""
+    config = validate(draw(any_documents()))
+    weights, roles = draw(weights_of(config))
+    own = [ip_address(each) for family in FAMILIES for each in OWN[family]] if draw(st.booleans()) else []
+    links = draw(st.sampled_from([(), (("eth0", 2),), (("eth0", 2), ("eth1", 3))]))
+    offered = Offered(frozenset(links), hardware=bool(links) and draw(st.booleans()))
+    return (config, weights, own), roles, {"near": NEAR[: draw(st.integers(0, len(NEAR)))], "offered": offered}
 
 
-DOCUMENTS = st.lists(
-    st.tuples(
-        st.dictionaries(st.sampled_from(["a", "b", "c"]), FARM),
-        st.permutations([1, 2, 3]),
-        st.dictionaries(st.sampled_from(["b1", "b2", "b3"]), st.integers(0, 5)),
-    ),
-    min_size=2,
-    max_size=5,
-)
-
-
-def _fit(settings, backends, host):
-    """Leave out what the farm's forwarding cannot do."""
-    forwarding = settings.get("forwarding")
-    if forwarding not in ("direct", "stateless", "tunnel"):
-        return
-    settings |= {"persistence": "none", "sorry_servers": [], "limit_rate": None, "limit_connections": None}
-    settings |= {"limit_resets": None, "strict_tcp": False, "log_prefix": None}
-    for name in backends:
-        if forwarding != "stateless":
-            backends[name] = backends[name] | {"port": None}
-        elif name != "six":
-            # Its answers must not be those of another farm's backends.
-            backends[name] = backends[name] | {"address": f"10.30.{host}.{name[1]}"}
-    if forwarding == "stateless":
-        settings["ports"] = [host]
-
-
-@settings(deadline=None)
-@given(DOCUMENTS)
-def test_any_sequence_of_changes_leads_to_the_last_document(documents):
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(steps(), min_size=2, max_size=4))
+def test_any_sequence_of_changes_leads_to_the_last_document(changes):
     previous, holds = None, {}
-    for farms, hosts, weights in documents:
-        content = {}
-        for name, host in zip("abc", hosts, strict=True):
-            if name in farms:
-                backends = {b: {**v, "address": f"10.30.0.{b[1]}"} for b, v in farms[name]["backends"].items()}
-                addresses = [f"10.20.0.{host}"]
-                settings = {key: value for key, value in farms[name].items() if key != "static"}
-                if farms[name].get("static") and backends:
-                    settings["persistence_static"] = {"198.51.100.0/24": min(backends), "198.51.101.7": max(backends)}
-                if not {"tcp", "all"} & set(settings["protocols"]):
-                    settings |= {"strict_tcp": False, "limit_resets": None}
-                if host == 3 and backends:
-                    backends["six"] = {"address": "fd00:30::1"}
-                    addresses.append("fd00:20::3")
-                _fit(settings, backends, host)
-                content[name] = {**settings, "addresses": addresses, "backends": backends}
-        ruleset = compiled(content, dict.fromkeys(content, weights), previous=previous, near=NEAR[: 1 + len(farms) % 2])
+    for made_of, roles, world in changes:
+        config = made_of[0]
+        ruleset = compile_ruleset(*made_of, previous, roles, **world)
         found = {name: held for name, held in holds.items() if name not in (METERS, MAPS)}  # told by the chains
         assert executed(holds, delta_from(found, ruleset)) == merged(ruleset)
+        assert executed({}, fresh(ruleset)) == merged(ruleset)
         if previous:
             assert executed(holds, delta(previous, ruleset)) == merged(ruleset)
-        previous, holds = ruleset, merged(ruleset)
+        holds = merged(ruleset)
+        assert merged(compile_ruleset(*made_of, ruleset.assignment, roles, **world)) == holds
+        assert merged(reweigh(ruleset, made_of[1], roles)) == holds
+        previous = ruleset
         kept = readback.assignment({name: holds.get(name, {}) for name in ELEMENT_SETS})
         assert kept.sides.keys() == ruleset.assignment.sides.keys()
         for side, numbers in ruleset.assignment.sides.items():
             assert (kept.sides[side].mark, kept.sides[side].backends) == (numbers.mark, numbers.backends)
-        farms_now = {side.farm: part.farm for side, part in ruleset.parts.items()}
+        farms_now = [farm for farm in config.farms.values() if farm.enabled]
         tunnelled = {
-            str(backend.address)
-            for farm in farms_now.values()
+            str(server.address)
+            for farm in farms_now
             if farm.forwarding == "tunnel"
-            for backend in farm.backends.values()
+            for server in [*farm.backends.values(), *farm.sorry_servers]
         }
         assert ruleset.assignment.tunnels.keys() == tunnelled
         assert len(set(ruleset.assignment.tunnels.values())) == len(tunnelled)
-        assert len(ruleset.marks()) == sum(len(farm.backends) + len(farm.sorry_servers) for farm in farms_now.values())
+        assert len(ruleset.marks()) == sum(len(farm.backends) + len(farm.sorry_servers) for farm in farms_now)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(steps(), st.data())
+def test_other_weights_are_what_the_same_document_would_be_with_them(step, data):
+    (config, weights, own), roles, world = step
+    before = compile_ruleset(config, weights, own, None, roles, **world)
+    weights, roles = data.draw(weights_of(config))
+    after = reweigh(before, weights, roles)
+    assert executed(merged(before), delta(before, after)) == merged(after)
+    assert merged(compile_ruleset(config, weights, own, after.assignment, roles, **world)) == merged(after)
 
 
 def test_a_farm_with_a_size_of_its_own_has_a_map_of_its_own():
