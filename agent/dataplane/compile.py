@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
-from agent.dataplane import aborts, buckets, consistent, forwarded, quality, screening
+from agent.dataplane import aborts, buckets, consistent, forwarded, quality, screening, sources
 from agent.dataplane.assignment import (
     Assignment,
     Side,
@@ -24,7 +24,7 @@ from agent.dataplane.offload import NOTHING_OFFERED, Offered, Offload
 from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import NOWHERE, Chain, Element, Elements, Part, Reach, Ruleset, Whole
-from agent.dataplane.sources import POOLS, SourcePool
+from agent.dataplane.sources import SourcePool
 from agent.model import Configuration, Family, Farm, PortRange
 from agent.model.offload import kept_from_offload, may_offload
 from agent.model.state import Role
@@ -302,7 +302,7 @@ def chains_of(
 ) -> frozenset[Chain]:
     """The chains that these want and that are not of the skeleton. `links`: index and name of each."""
     found: set[Chain] = {*quality.chains_of(whole.farm for whole in wholes.values())}
-    families: set[Family] = set()
+    kinds: dict[Family, str] = {}
     rewritten: set[Family] = set()
     for side, part in parts.items():
         ingress = part.farm.at_ingress
@@ -312,7 +312,8 @@ def chains_of(
         elif isinstance(picker, HashPicker):
             found.add(picker)
         if ingress:
-            families.add(side.family)
+            kind = {*kinds.get(side.family, ""), forwarded.kind_of(part.farm, side.family)}
+            kinds[side.family] = "".join(sorted(kind))
             rewritten.update({side.family} if part.farm.forwarding == "stateless" else ())
             found.update(forwarded.chains_of(part.farm, side.family))
         elif part.farm.persistence != "none" and (part.weights or part.farm.persistence_size is not None):
@@ -321,14 +322,13 @@ def chains_of(
         # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
         if not ingress:
             found |= policies(part.farm, side.family) | aborts.chains_of(part.farm)
-        if pool := SourcePool.of(part.farm, side.family):
-            found |= {POOLS, pool}
+        found |= sources.chains_of(part.farm, side.family)
         if screening.screened(part.farm):
             found |= screening.chains_of(part.farm, side.family, own=bool(part.reach.own))
-    for family in families:
-        found.update(course(family))
+    for way in kinds.items():
+        found.update(course(*way))
     found.update(answer(family) for family in rewritten)
-    gates = [*(entrances(links, families) if families else ()), *(leaves(links, rewritten) if rewritten else ())]
+    gates = [*(entrances(links, kinds) if kinds else ()), *(leaves(links, rewritten) if rewritten else ())]
     return frozenset(found).union(gates)
 
 

@@ -45,10 +45,16 @@ def marks_of(farm: Farm, family: Family, mark: int) -> list[int]:
     return [mark | kind for kind in kinds]
 
 
+def kind_of(farm: Farm, family: Family) -> str:
+    """Which of `ingress.KINDS` the farm alone would be."""
+    if farm.forwarding == "stateless":
+        return "s"
+    return "t" if farm.forwarding == "tunnel" and family == 4 else "d"
+
+
 def _way(farm: Farm, family: Family) -> int:
     """The bit of its backends' marks by which their packets are changed."""
-    fragmented = farm.forwarding == "tunnel" and family == 4
-    return CHANGED if farm.forwarding == "stateless" or fragmented else 0
+    return 0 if kind_of(farm, family) == "d" else CHANGED
 
 
 def backend_of(mark: int) -> int:
@@ -109,7 +115,8 @@ def hops(
                 link = (str(reach.exits[backend]), "")
                 elements.setdefault("ways" if mark & CHANGED else "exits", {})[key] = link
                 if farm.forwarding == "stateless":
-                    elements.setdefault(f"targets{family}", {})[key] = (address, "")
+                    kind = "targets" if port is None else "ported"
+                    elements.setdefault(f"{kind}{family}", {})[key] = (address, "")
         if farm.forwarding == "stateless" and backend in reach.exits:
             answers = str(number | ANSWER)
             virtual = next(each for each in farm.addresses if each.version == family)

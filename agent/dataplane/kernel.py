@@ -22,7 +22,7 @@ from agent.dataplane.refusal import KernelRefused, first_line, refusal, refused,
 from agent.dataplane.ruleset import Element, Elements, Ruleset, changed
 from agent.dataplane.script import CHAIN_SETS, CHAINS, OFFLOAD, Command, compact, delta, delta_from, fresh, text
 from agent.dataplane.skeleton import ELEMENT_SETS, SKELETON, VERSION
-from agent.dataplane.tables import INGRESS, TABLE
+from agent.dataplane.tables import INGRESS, INGRESS_CHAINS, TABLE
 from agent.dataplane.tracer import CannotTrace, Tracer
 from agent.dataplane.tunnels import TunnelFailed, Tunnels
 from agent.model.trace import Origin, Service
@@ -313,7 +313,8 @@ class Kernel:
 
     def _load(self, start: str, commands: Sequence[Command], *, dry: bool) -> None:
         """Run `start` (lines of nft) and these commands by libnftables, in one transaction."""
-        if wide := next((each for each in commands if each.verb == "add" and "pick6" in each.elements), None):
+        come = [each for each in commands if each.verb == "add" and each.set_name == INGRESS_CHAINS]
+        if wide := next((each for each in come if any(name.startswith("pick6") for name in each.elements)), None):
             self._need_keys(wide)
         context = self._context()
         # From a file, because libnftables tells the line of an error for files only.

@@ -279,6 +279,8 @@ SETS = {
     "markings": Layout((NUMBER, DIRECTION), "verdict"),
     "targets4": Layout((NUMBER,), (IPV4,)),
     "targets6": Layout((NUMBER,), (IPV6,)),
+    "ported4": Layout((NUMBER,), (IPV4,)),
+    "ported6": Layout((NUMBER,), (IPV6,)),
     "target_ports": Layout((NUMBER,), (PORT,)),
     "ways": Layout((NUMBER,), (NUMBER,)),
     "replies4": Layout((NUMBER, IPV4, PROTOCOL, PORT), (NUMBER,)),

@@ -11,27 +11,12 @@ from agent.dataplane.ingress import FARM, UNWELCOME
 from agent.dataplane.limits import PREFIXES
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.ruleset import Element, Elements
+from agent.dataplane.sources import MASQUERADE
 from agent.dataplane.tables import INGRESS
 from agent.model import Family
 
-_COMES = re.compile(
-    "|".join(
-        (
-            "hash",
-            "persist",
-            "dscp",
-            "grade",
-            "quality",
-            "pool",
-            "screen",
-            "sift",
-            "sieve",
-            UNWELCOME.name,
-            ABORTS.name,
-            *PREFIXES,
-        )
-    )
-)
+_WORDS = ("hash", "persist", "dscp", "grade", "quality", "pool", "screen", "sift", "sieve")
+_COMES = re.compile("|".join((*_WORDS, MASQUERADE.name, UNWELCOME.name, ABORTS.name, *PREFIXES)))
 """The names of chains of `table inet sluice` that come and go; in the other table all do."""
 _FAMILIES: dict[str, Family] = {"4": 4, "6": 6}
 TARGETS: dict[str, Family] = {"backends4": 4, "backends6": 6, "hosts4": 4, "hosts6": 6}

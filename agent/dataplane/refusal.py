@@ -19,7 +19,7 @@ FIELDS = {
     "screen_services": "addresses", "screen_ranges": "ports", "screen_whole": "addresses",
     "sieves": "allow", "unlisted": "allow", "denied": "deny",
     "hops": "backends", "exits": "backends", "waiting": "backends", "begun": "backends", "lives": "flow_timeout",
-    "leaving": "backends", "targets": "backends", "target_ports": "backends", "ways": "backends",
+    "leaving": "backends", "targets": "backends", "ported": "backends", "target_ports": "backends", "ways": "backends",
     "replies": "backends", "origins": "addresses", "origin_ports": "ports",
 }  # fmt: skip
 """The field of a farm that its elements in a set come from; the names of sets without family and `in_`."""

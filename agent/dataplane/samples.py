@@ -14,12 +14,12 @@ from agent.dataplane.pool import HashPicker
 from agent.dataplane.quality import GRADE, QUALITY, Marking
 from agent.dataplane.ruleset import Chain, body_of
 from agent.dataplane.screening import STAGES, NetworkSet, Sieve
-from agent.dataplane.sources import POOLS, SourcePool
+from agent.dataplane.sources import MASQUERADE, POOLS, SourcePool
 
 
 def samples() -> Iterator[Chain]:
     """One of each chain; those of ingress are in its own version."""
-    yield from (QUALITY, GRADE, POOLS, ABORTS, *STAGES, ResetGate(), Marking(8))
+    yield from (QUALITY, GRADE, MASQUERADE, POOLS, ABORTS, *STAGES, ResetGate(), Marking(8))
     yield from (Away(reason, reject) for reason in COUNTERS for reject in (False, True))
     yield from (Log(line, 10, "log") for line in LINES)
     for family in ingress.FAMILIES:

@@ -85,8 +85,7 @@ _SETS = f"""\
 """
 
 _DISPATCH = f"""\
-		tcp dport {MANAGEMENT_PORT} ip daddr != @virtual4 accept
-		tcp dport {MANAGEMENT_PORT} ip6 daddr != @virtual6 accept
+		th dport {MANAGEMENT_PORT} jump management
 		meta mark set ip daddr . meta l4proto . th dport map @services4 goto balance4
 		meta mark set ip6 daddr . meta l4proto . th dport map @services6 goto balance6
 		meta mark set ip daddr . meta l4proto . th dport map @ranges4 goto balance4
@@ -108,16 +107,20 @@ _RULES = f"""\
 	chain discard {{
 		counter name discarded drop
 	}}
+	chain management {{
+		tcp dport {MANAGEMENT_PORT} ip daddr != @virtual4 accept
+		tcp dport {MANAGEMENT_PORT} ip6 daddr != @virtual6 accept
+	}}
 	chain balance4 {{
 		meta mark vmap @pickers
-		meta l4proto {{ tcp, udp, sctp }} dnat ip to ct mark map @backends4
 		dnat ip to ct mark map @hosts4
+		meta l4proto {{ tcp, udp, sctp }} dnat ip to ct mark map @backends4
 		counter name guarded drop
 	}}
 	chain balance6 {{
 		meta mark vmap @pickers
-		meta l4proto {{ tcp, udp, sctp }} dnat ip6 to ct mark map @backends6
 		dnat ip6 to ct mark map @hosts6
+		meta l4proto {{ tcp, udp, sctp }} dnat ip6 to ct mark map @backends6
 		counter name guarded drop
 	}}
 	chain dispatch {{
@@ -130,7 +133,6 @@ _RULES = f"""\
 	}}
 	chain source {{
 		type nat hook postrouting priority srcnat; policy accept;
-		ct status dnat ct mark @masqueraded masquerade
 		meta iif . meta oif @arms goto near
 		meta iif 0 ct status dnat ct mark != 0 masquerade
 	}}

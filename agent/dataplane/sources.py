@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Source pools: the addresses that backends of farms with `snat` see. Pure.
+"""The addresses that backends of farms with `snat` see: the appliance's own, or those of a source pool. Pure.
 
+    chain masquerading   backends that see the appliance's, by `masqueraded`
     chain pools          backend -> its farm's pool, by `pooled`; before chain `source`, which then is not asked
     chain pool4_HASH     the next of the pool's addresses; one for each pool that is in use, told by a hash of it
 
@@ -8,7 +9,7 @@ Each connection gets the next address, whoever the client is: so all ports of al
 and a client whose connection found no free port tries the next address when it tries again. Of a range that a rule
 names the kernel would take one by a hash of both ends: one client had one address.
 
-The chains come with the first farm that has a pool and go with the last.
+The chains come with the first farm that wants them and go with the last.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,13 @@ from agent.model import Family, Farm
 
 PREFIX = "pool"
 """How the names of these chains begin."""
+
+MASQUERADE = Stage(
+    "masquerading",
+    "type nat hook postrouting priority srcnat - 1; policy accept",
+    ("ct status dnat ct mark @masqueraded masquerade",),
+)
+"""Where a new connection that leaves gets the appliance's address."""
 
 POOLS = Stage(
     "pools",
@@ -58,3 +66,10 @@ class SourcePool:
             return (f"snat {kind} to {self.addresses[0]}",)
         pairs = ", ".join(f"{number} : {address}" for number, address in enumerate(self.addresses))
         return (f"snat {kind} to numgen inc mod {len(self.addresses)} map {{ {pairs} }}",)
+
+
+def chains_of(farm: Farm, family: Family) -> set[Stage | SourcePool]:
+    """The chains that give a farm's connections of a family another source."""
+    if pool := SourcePool.of(farm, family):
+        return {POOLS, pool}
+    return {MASQUERADE} if farm.forwarding == "snat" else set()

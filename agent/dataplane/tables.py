@@ -12,7 +12,8 @@ INGRESS_SETS = (
     "in_numbers", "in_virtual4", "in_virtual6", "in_services4", "in_services6", "in_ranges4", "in_ranges6",
     "in_pickers", "in_buckets", "in_shared", "answering4", "answering6",
     "hops4", "hops6", "exits", "waiting", "leaving", "lives", "begun",
-    "targets4", "targets6", "target_ports", "ways", "replies4", "replies6", "origins4", "origins6", "origin_ports",
+    "targets4", "targets6", "ported4", "ported6", "target_ports", "ways",
+    "replies4", "replies6", "origins4", "origins6", "origin_ports",
 )  # fmt: skip
 """The sets of `table netdev sluice` that have elements of ours; those of `flows` and `fresh` are the packets'."""
 FLOWS = ("flows4", "flows6")

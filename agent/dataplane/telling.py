@@ -170,7 +170,7 @@ def _find_sender(tale: _Tale, steps: Sequence[Event], known: Known) -> None:
 def _ours(tale: _Tale, step: Event, known: Known, seen: Packet | None) -> None:
     """A step in a chain of `table inet sluice`. `seen` is the packet as it is in the next hook."""
     rule = known.rules.get((step.chain, step.handle or 0), "")
-    if step.chain == "dispatch":
+    if step.chain in {"dispatch", "management"}:
         _dispatched(tale, step, known, rule)
     elif step.chain == "source" or step.chain.startswith(POOL):
         tale.pooled = tale.pooled or rule.startswith("snat")
@@ -202,7 +202,7 @@ def _dispatched(tale: _Tale, step: Event, known: Known, rule: str) -> None:
         by = f" (map {rule.rpartition('@')[2].split()[0]})" if "@" in rule else ""
         whose = f"Farm {tale.farm} takes it" if tale.farm else f"The farm with mark {step.mark} takes it"
         tale.words.append(f"It opens a connection. {whose}{by}.")
-    elif step.verdict == "accept" and step.kind == "rule":
+    elif step.verdict == "accept" and step.chain == "management":
         tale.words.append("Its port is the GUI's on the appliance's own addresses: no farm is asked.")
     elif step.verdict == "accept":
         tale.words.append(f"It opens a connection. No farm has {tale.first.destination} {_service(tale.first)}.")

@@ -96,7 +96,7 @@ _PERMANENT = set(re.findall(r"^\s*(?:chain|set|map|counter) (\S+)", SKELETON, re
 
 def _named(text):
     """The chains and sets that a rule or verdict names."""
-    return set(re.findall(r"(?:jump |goto |@)(\w[\w.-]*)", text)) - {"th"}
+    return set(re.findall(r"(?:jump |goto |@)(\w[\w.-]*)", text)) - {"th", "nh"}
 
 
 def _flowtable(content, line):

@@ -16,6 +16,7 @@ from kernel_flows import (
     stay_while_weights_change,
 )
 from kernel_net import CLIENT, VIRTUAL, backend_address, expected, farm, names, until
+from kernel_packets import SYN, Raw
 from kernel_servers import Servers, need, newer_nft
 from pyroute2 import IPRoute
 
@@ -111,6 +112,31 @@ def test_no_packet_of_a_flow_goes_elsewhere_while_weights_change(two):
     stay_while_weights_change(two, direct(1, 2, scheduler="weighted"))
 
 
+def test_a_first_segment_that_is_sent_again_goes_where_it_went(box):
+    box.apply({"web": direct(1, 2)})
+    raw = box.client.run(Raw, CLIENT[4], VIRTUAL[4])
+    for port in (40001, 40001, 40002):
+        raw.send(port, SYN)
+    until(lambda: sum(each.packets_in for each in box.counters().values()) == 3)
+    raw.close()
+    counted = [box.counters()["web", name] for name in ("b1", "b2")]
+    assert [(each.new, each.packets_in) for each in counted] == [(1, 2), (1, 1)]
+
+
+def test_flows_go_on_while_other_ways_of_forwarding_come_and_go(two):
+    web = direct(1, 2)
+    beside = {"forwarding": "stateless", "protocols": ["tcp"]}
+    two.apply({"web": web})
+    with two.connect() as connection, two.datagram() as sock:
+        assert (connection.server, said(sock)) == tuple(names(1, 2))
+        for more, kind in (({"beside": farm(1, ports=(81,), **beside)}, "ds"), ({}, "d")):
+            two.apply({"web": web, **more})
+            assert f"arrive4{kind}" in two.elements()["in_chains"]
+            assert two.elements() == expected(two.ruleset)
+            assert connection.alive()
+            assert said(sock) == backend_address(2)
+
+
 def test_a_removed_farm_serves_nobody(two):
     two.apply({"web": direct(1, 2)})
     two.apply({"web": direct(2, ports=(81,))})
@@ -155,7 +181,7 @@ def test_a_new_agent_goes_on_with_turns_counters_and_flows(two):
     [
         "delete table netdev sluice",
         "flush map netdev sluice exits",
-        "flush chain netdev sluice link4_{front}_front; delete chain netdev sluice link4_{front}_front",
+        "flush chain netdev sluice link4d_{front}_front; delete chain netdev sluice link4d_{front}_front",
     ],
 )
 def test_what_somebody_else_changed_is_mended(two, change):
@@ -197,7 +223,7 @@ def test_links_come_and_go(two):
     index = two.balancer.run(socket.if_nametoindex, "more")
     two.near = [*known, ("more", index, ip_network("10.40.0.0/24"))]
     two.apply({"web": web})
-    assert f"link4_{index}_more" in two.elements()["in_chains"]
+    assert f"link4d_{index}_more" in two.elements()["in_chains"]
     # Its chain cannot follow a link to another name: the old one goes, a new one comes.
     two.balancer.run(_rename, "more", "other")
     two.near = [*known, ("other", index, ip_network("10.40.0.0/24"))]

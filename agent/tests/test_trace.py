@@ -132,7 +132,7 @@ def step(table: str, chain: str, verdict: str, kind: str = "rule", handle: int |
         ),
         ([step("ip other", "wall", "queue")], "lost", "Handed over (queue) by rule 7 in chain wall of table ip other"),
         ([step("inet sluice", "forward", "drop", "policy")], "dropped", "finds it invalid"),
-        ([step("inet sluice", "dispatch", "accept")], "lost", "no farm is asked. Then the kernel gave it up"),
+        ([step("inet sluice", "management", "accept")], "lost", "no farm is asked. Then the kernel gave it up"),
         ([step("inet sluice", "dispatch", "goto balance4")], "lost", "no route to its backend"),
         ([], "lost", "there is no route to 10.20.0.100"),
         ([step("inet sluice", "forward", "accept")], "lost", "no trace of its leaving"),
