@@ -23,16 +23,39 @@ routing and plain connection tracking are no peers, they do not balance.
 """
 
 
-PARTS = (
-    ("routing", "routing", None),
-    ("connection tracking", "conntrack", "routing"),
-    ("translation by one rule of nftables, round robin", "plain dnat", "conntrack"),
-    ("accounting and age of connections", "sluice dnat, offload off", "less accounting"),
-    ("chain `source`: masquerading, clients beside the backends", "sluice dnat, offload off", "less source"),
-    ("chain `forward`: the policy", "sluice dnat, offload off", "less forward"),
-    ("offload", "sluice dnat", "sluice dnat, offload off"),
+_INGRESS = (
+    ("the flow is looked for: first in what was seen of late, or at once in all", "sluice {0}", "{0} less search"),
+    ("the flow is remembered, with a timeout", "sluice {0}", "{0} less memory"),
+    ("new flows are counted", "sluice {0}", "{0} less counter"),
 )
-"""What Sluice's dnat is made of: in words, who has the part, and who is alike without it."""
+
+PARTS = {
+    "sluice dnat": (
+        ("routing", "routing", None),
+        ("connection tracking", "conntrack", "routing"),
+        ("translation by one rule of nftables, round robin", "plain dnat", "conntrack"),
+        ("accounting of connections", "sluice dnat, offload off", "less accounting"),
+        (
+            "chain `source`: clients beside the backends, the appliance itself",
+            "sluice dnat, offload off",
+            "less source",
+        ),
+        ("chain `forward`: the policy", "sluice dnat, offload off", "less forward"),
+        ("offload", "sluice dnat", "sluice dnat, offload off"),
+        ("the rest: farm, picker, bucket, the backend's address, its counter", None, None),
+    ),
+    "sluice stateless": (
+        ("rewriting and forwarding by one rule of nftables, round robin", "plain stateless", None),
+        *((words, having.format("stateless"), lacking.format("stateless")) for words, having, lacking in _INGRESS),
+        ("the rest: farm, picker, bucket, the backend's address, hop and counters, the egress hook", None, None),
+    ),
+    "sluice direct": (
+        ("forwarding by one rule of nftables, round robin", "plain direct", None),
+        *((words, having.format("direct"), lacking.format("direct")) for words, having, lacking in _INGRESS),
+        ("the rest: farm, picker, bucket, the backend's hop and counters", None, None),
+    ),
+}
+"""What Sluice's figures are made of: in words, who has the part, and who is alike without it; of the rest, nobody."""
 
 
 def figure(value: float | None, unit: str) -> str:
@@ -76,24 +99,25 @@ def _balancers(figures: Figures) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _parts(figures: Figures) -> str:
-    """What Sluice's dnat is made of: differences between those that have a part and those that have it not."""
+def _parts(figures: Figures, whole: str) -> str:
+    """What one of Sluice's ways is made of: differences between those that have a part and those that have it not."""
 
     def cost(kind: str, having: str, lacking: str | None) -> float | None:
+        # Without its memory a flow has no established packets.
+        if kind == "packet" and lacking and " less " in lacking:
+            return None
         one, other = figures.get(having, kind), figures.get(lacking, kind) if lacking else 0.0
         return None if one is None or other is None else one - other
 
-    rows = ["| part | new flow | established packet |", "|---|---|---|"]
-    known = {"flow": 0.0, "packet": 0.0}
-    for words, having, lacking in PARTS:
+    rows = [f"### {whole.removeprefix('sluice ')}", "", "| part | new flow | established packet |", "|---|---|---|"]
+    known: dict[str, float] = defaultdict(float)
+    for words, having, lacking in PARTS[whole]:
         cells = []
-        for kind in known:
-            value = cost(kind, having, lacking)
+        for kind in ("flow", "packet"):
+            value = cost(kind, having, lacking) if having else (figures.get(whole, kind) or 0.0) - known[kind]
             known[kind] += value or 0.0
-            cells.append(figure(value, "instructions"))
+            cells.append("-" if value is None else figure(value, "instructions"))
         rows.append(f"| {words} | {' | '.join(cells)} |")
-    rest = [figure((figures.get("sluice dnat", kind) or 0.0) - known[kind], "instructions") for kind in known]
-    rows.append(f"| the rest: farm, picker, bucket, the backend's address, their counters | {' | '.join(rest)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -152,7 +176,7 @@ def write(
     (images / "bench-services.svg").write_text(many, encoding="utf-8")
     page = _PAGE.read_text(encoding="utf-8").format(
         setting=setting, targets=targets(results), balancers=_balancers(figures) + "".join(plots),
-        parts=_parts(figures), many=_many(figures), **numbers,
+        parts="\n".join(_parts(figures, whole) for whole in PARTS), many=_many(figures), **numbers,
     )  # fmt: skip
     (docs / "benchmarks.md").write_text(page, encoding="utf-8")
     rows = [result.object() for result in results]

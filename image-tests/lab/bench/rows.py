@@ -153,6 +153,8 @@ ROWS: tuple[Row, ...] = (
     Against("sluice stateless", "packet", {IPVS: 1.0}),
     Against("sluice direct", "flow", {DIRECT: 0.85}),
     Against("sluice direct", "packet", {DIRECT: 0.80}),
+    Against("sluice tunnel", "flow", {}),
+    Against("sluice tunnel", "packet", {}),
     UseCase("round-robin"),
     UseCase("weight"),
     UseCase("weight-multiport"),

@@ -5,6 +5,7 @@ A balancer is a row of BALANCERS.
 """
 
 import json
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def load(network: Network, described: dict[str, Any]) -> None:
     config = validate(described)
     weights = {name: {b: v.weight for b, v in farm.backends.items()} for name, farm in config.farms.items()}
     with network.inside("balancer"):
-        for name in ("nf_conntrack_acct", "nf_conntrack_events", "nf_conntrack_timestamp"):
+        for name in ("nf_conntrack_acct", "nf_conntrack_events"):
             network.set(f"net/netfilter/{name}", 1)
         kernel = Kernel()
         offered = kernel.offer([(link, index) for link, index, _network in near()], hardware=False)
@@ -132,6 +133,47 @@ def less(commands: str = "", **settings: int) -> Callable[[Network, int], None]:
                 network.set(f"net/netfilter/{name}", value)
             if commands:
                 nft(commands)
+
+    return set_up
+
+
+def plain_forwarding(*, rewritten: bool) -> Callable[[Network, int], None]:
+    """The least that nftables can do at ingress: each packet to the next backend, with nothing remembered."""
+
+    def set_up(network: Network, _services: int) -> None:
+        virtual(network)
+        turns = ", ".join(f"{turn} : {backend}" for turn, backend in enumerate(BACKENDS))
+        turn = f"numgen inc mod {len(BACKENDS)} map {{ {turns} }}"
+        to = f"ip daddr set {turn} fwd ip to ip daddr" if rewritten else f"fwd ip to {turn}"
+        with network.inside("balancer"):
+            nft(
+                'table netdev t { chain c { type filter hook ingress device "front" priority -100; '
+                f'ip daddr {service(0)} tcp dport {PORT} {to} device "back"; }}; }}'
+            )
+
+    return set_up
+
+
+MEMORY = r"add @flows4 \{[^}]*\} "
+SEARCH = r"meta mark set [^{}]* map @(flows|fresh)4 .*"
+COUNTER = r"meta mark @begun "
+
+
+def without(forwarding: str, part: str) -> Callable[[Network, int], None]:
+    """Sluice at ingress, and then taken away what a pattern finds in its rules. Packets no longer keep to a backend."""
+
+    def set_up(network: Network, services: int) -> None:
+        from agent.dataplane.ingress import course  # noqa: PLC0415 - only now is it on the path
+
+        load(network, document(services, forwarding=forwarding))
+        lines = []
+        for chain in course(4, forwarding[0]):
+            rules = [re.sub(part, "", rule) for rule in chain.rules]
+            if rules != list(chain.rules):
+                lines.append(f"flush chain netdev sluice {chain.name}")
+                lines += [f"add rule netdev sluice {chain.name} {rule}" for rule in rules if rule]
+        with network.inside("balancer"):
+            nft("\n".join(lines))
 
     return set_up
 
@@ -220,6 +262,7 @@ BALANCERS = (
     Balancer("sluice dnat, offload off", sluice(offload=False)),
     Balancer("sluice stateless", sluice(**FORWARDING["sluice stateless"])),
     Balancer("sluice direct", sluice(**FORWARDING["sluice direct"]), answered=False, connections=False),
+    Balancer("sluice tunnel", sluice(forwarding="tunnel"), answered=False, connections=False),
     Balancer("ipvs nat", ipvs("-m")),
     Balancer("ipvs nat conntrack", ipvs("-m", tracked=True)),
     Balancer("ipvs dr", ipvs("-g"), answered=False, connections=False),
@@ -229,11 +272,19 @@ BALANCERS = (
     Balancer("nftlb dnat", nftlb),
     Balancer("haproxy", haproxy, packets=False),
     Balancer("plain dnat", plain_dnat, connections=False),
-    Balancer("less accounting", less(nf_conntrack_acct=0, nf_conntrack_timestamp=0), connections=False),
+    Balancer("less accounting", less(nf_conntrack_acct=0), connections=False),
     Balancer("less source", less("flush chain inet sluice source"), connections=False),
     Balancer(
         "less forward", less("flush chain inet sluice forward; add rule inet sluice forward accept"), connections=False
     ),
+    Balancer("plain stateless", plain_forwarding(rewritten=True), answered=False, connections=False),
+    Balancer("stateless less memory", without("stateless", MEMORY), connections=False),
+    Balancer("stateless less search", without("stateless", SEARCH), connections=False),
+    Balancer("stateless less counter", without("stateless", COUNTER), connections=False),
+    Balancer("plain direct", plain_forwarding(rewritten=False), answered=False, connections=False),
+    Balancer("direct less memory", without("direct", MEMORY), answered=False, connections=False),
+    Balancer("direct less search", without("direct", SEARCH), answered=False, connections=False),
+    Balancer("direct less counter", without("direct", COUNTER), answered=False, connections=False),
 )
 """A line each. The names are those of the results."""
 
