@@ -45,11 +45,11 @@ class Servers(Box):
         super().__init__()
         self.machines = {number: Namespace() for number in (1, 2, 3)}
         self.backends.run(_switch)
-        self.backends.run(_plug, "return", self.client.descriptor, "eth1")
+        self.backends.run(plug, "return", self.client.descriptor, "eth1")
         self.client.run(loosen)
         self.client.run(add_addresses, "eth1", list(RETURN.values()))
         for number, machine in self.machines.items():
-            self.backends.run(_plug, f"port{number}", machine.descriptor, "eth0")
+            self.backends.run(plug, f"port{number}", machine.descriptor, "eth0")
             machine.run(self.set_up, number)
 
     def set_up(self, number: int) -> None:
@@ -100,7 +100,8 @@ def _switch() -> None:
         netlink.link("set", index=switch, state="up")
 
 
-def _plug(name: str, other: int, peer: str) -> None:
+def plug(name: str, other: int, peer: str) -> None:
+    """Connect another namespace to the switch in this one: by the port `name` here, by the link `peer` there."""
     with IPRoute() as netlink:
         netlink.link("add", ifname=name, kind="veth", peer={"ifname": peer, "net_ns_fd": other})
         switch, port = (netlink.link_lookup(ifname=each)[0] for each in ("switch", name))

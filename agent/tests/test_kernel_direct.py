@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Farms with the forwarding `direct`: packets go on as they came, and backends answer clients past the appliance."""
 
+import contextlib
 import json
 import socket
 from collections import Counter
@@ -15,9 +16,11 @@ from kernel_flows import (
     said,
     stay_while_weights_change,
 )
-from kernel_net import CLIENT, VIRTUAL, backend_address, expected, farm, names, until
+from kernel_namespaces import Namespace, add_addresses
+from kernel_net import BALANCER, CLIENT, VIRTUAL, backend_address, expected, farm, names, until
 from kernel_packets import SYN, Raw
-from kernel_servers import Servers, need, newer_nft
+from kernel_peers import PLENTY, Connection
+from kernel_servers import Servers, need, newer_nft, plug
 from pyroute2 import IPRoute
 
 from agent.dataplane import KernelRefused, script
@@ -25,6 +28,9 @@ from agent.dataplane.ingress import CLOSING, FRESH, OPENING
 from agent.dataplane.tables import INGRESS
 
 pytestmark = pytest.mark.kernel
+
+NEIGHBOUR = {4: "10.30.0.50", 6: "fd00:30::50"}
+"""A host on the backends' network."""
 
 
 @pytest.fixture
@@ -85,6 +91,36 @@ def test_ranges_of_ports_and_both_families_of_a_farm(box, family):
     answers = [ask(box, port=8000, family=family), ask(box, port=8099, family=family), ask(box, "udp", 8099, family)]
     assert [server for server, _ in answers] == names(1, 2, 1, family=family)
     assert box.refused(7999, family)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_host_beside_the_backends_is_a_client_like_any_other(box, family, protocol):
+    need(family)
+    for number in (1, 2):
+        box.server(number, family=family)
+    with contextlib.closing(Namespace()) as neighbour:
+        box.backends.run(plug, "beside", neighbour.descriptor, "eth0")
+        # Its way to the virtual address is the balancer, by the link that leads to the backends.
+        neighbour.run(add_addresses, "eth0", list(NEIGHBOUR.values()), list(BALANCER.values()))
+        box.apply({"web": direct(1, 2, family=family)})
+        kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        answers = []
+        for number in range(4):
+            if protocol == "tcp":
+                with Connection(neighbour.socket(kind), VIRTUAL[family], 80) as connection:
+                    assert connection.alive()
+                    answers.append((connection.server, connection.peer))
+            else:
+                with neighbour.socket(kind, socket.SOCK_DGRAM) as sock:
+                    sock.settimeout(PLENTY)
+                    sock.bind((NEIGHBOUR[family], 41000 + number))  # each a flow of its own
+                    sock.connect((VIRTUAL[family], 80))
+                    sock.send(b"?")
+                    answers.append(tuple(sock.recv(100).decode().split()))
+        assert answers == [(each, NEIGHBOUR[family]) for each in names(1, 2, 1, 2, family=family)]
+        # And all the while for everybody else.
+        assert ask(box, protocol, family=family) == (backend_address(1, family), CLIENT[family])
 
 
 def test_an_early_nftables_refuses_ipv6_by_name(box):
