@@ -29,6 +29,10 @@ _OPTIONS = {
     "bulk": "Bulk",
     "answer": "An answer as any",
     "follow": "Follow",
+    "text": "Text",
+    "hex": "Hexadecimal",
+    "required": "Required",
+    "optional": "Optional",
 }
 
 

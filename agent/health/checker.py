@@ -69,8 +69,9 @@ class _Checked:
         inverted = self.target.check.invert
         latency: float | None
         if isinstance(outcome, Answer):
-            ok, reason = not inverted, f"{label} answers: {outcome.words}" if outcome.words else f"{label} answers"
-            latency = outcome.latency * 1000
+            label = label if outcome.latency is None else f"{label} answers"
+            ok, reason = not inverted, ": ".join(filter(None, (label, outcome.words)))
+            latency = None if outcome.latency is None else outcome.latency * 1000
         else:
             ok, reason = inverted, f"{label}: {outcome}"
             latency = self.verdict.latency_ms

@@ -7,7 +7,8 @@ import socket
 import struct
 from time import perf_counter
 
-from agent.health.probe import Answer, CheckFailed, CheckNotMade, failure
+from agent.health.probe import Answer, CheckFailed
+from agent.health.sockets import datagrams
 from agent.health.target import Target
 
 _HEADER = struct.Struct("!BBHHH")
@@ -15,9 +16,6 @@ _REQUEST = {4: (8, 0), 6: (128, 0)}
 _REPLY = {4: (0, 0), 6: (129, 0)}
 _TOKEN = 16
 _LARGEST = 2048
-
-_RECVERR = {4: (socket.IPPROTO_IP, 11), 6: (socket.IPPROTO_IPV6, 25)}
-"""IP_RECVERR and IPV6_RECVERR, which Python has no names for before 3.14: linux/in.h, linux/in6.h."""
 
 _FOREIGN = 32
 """So many answers that are not ours are read in a try: who sends more would keep the agent busy."""
@@ -39,22 +37,9 @@ class IcmpProbe:
 
     async def probe(self, target: Target) -> Answer:
         """Ask once. Raises CheckFailed with the reason, or CheckNotMade."""
-        version = target.address.version
-        try:
-            sock = socket.socket(
-                socket.AF_INET if version == 4 else socket.AF_INET6,
-                socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-                socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6,
-            )
-        except OSError as error:
-            raise CheckNotMade(f"no ping socket: {error.strerror}") from None
-        with sock:
-            try:
-                sock.setsockopt(*_RECVERR[version], 1)
-                sock.connect((str(target.address), 0))
-                return await _ask(sock, target)
-            except OSError as error:
-                raise failure(error) from None
+        protocol = socket.IPPROTO_ICMP if target.address.version == 4 else socket.IPPROTO_ICMPV6
+        with datagrams(target.address, 0, protocol) as sock:
+            return await _ask(sock, target)
 
 
 async def _ask(sock: socket.socket, target: Target) -> Answer:

@@ -38,10 +38,10 @@ class CheckNotMade(Exception):
 class Answer:
     """The try succeeded."""
 
-    latency: float
-    """In seconds."""
+    latency: float | None
+    """In seconds; None where silence is a success, too, and it was silent."""
     words: str = ""
-    """What is to be said of the answer in the reason, such as "status 200"."""
+    """What is to be said of the answer, or of the silence, in the reason, such as "status 200"."""
 
 
 class Probe(Protocol):

@@ -5,6 +5,7 @@ from agent.health.http import HttpProbe
 from agent.health.icmp import IcmpProbe
 from agent.health.probe import Probe
 from agent.health.tcp import TcpProbe
+from agent.health.udp import UdpProbe
 
-PROBES: dict[str, Probe] = {probe.type: probe for probe in (TcpProbe(), IcmpProbe(), HttpProbe())}
+PROBES: dict[str, Probe] = {probe.type: probe for probe in (TcpProbe(), IcmpProbe(), HttpProbe(), UdpProbe())}
 """Every check type by the name that documents use."""

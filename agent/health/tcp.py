@@ -6,7 +6,8 @@ import socket
 import struct
 from time import perf_counter
 
-from agent.health.probe import Answer, failure
+from agent.health.probe import Answer
+from agent.health.sockets import socket_to
 from agent.health.target import Target
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
@@ -28,20 +29,9 @@ class TcpProbe:
 
     async def probe(self, target: Target) -> Answer:
         """Connect once. Raises CheckFailed with the reason, or CheckNotMade."""
-        address = (str(target.address), target.port)
-        try:
-            sock = socket.socket(
-                socket.AF_INET if target.address.version == 4 else socket.AF_INET6,
-                socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-            )
-        except OSError as error:
-            raise failure(error) from None
-        with sock:
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-                start = perf_counter()
-                await asyncio.get_running_loop().sock_connect(sock, address)
-            except OSError as error:
-                raise failure(error) from None
+        with socket_to(target.address, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            start = perf_counter()
+            await asyncio.get_running_loop().sock_connect(sock, (str(target.address), target.port))
             return Answer(perf_counter() - start)

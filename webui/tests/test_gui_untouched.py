@@ -21,6 +21,8 @@ HTTP = {
     "redirects": "follow",
     "body": "^ok, all of it$",
 }
+UDP = {"type": "udp", "port": 514, "send": "0d 0a", "encoding": "hex", "expect": "^ok"}
+OTHERS = [UDP, UDP | {"answer": "optional", "expect": None}]
 BACKEND = {"address": "10.1.0.1", "port": 8080, "weight": 7, "tier": 3, "max_connections": 1000, "state": "drain"}
 LISTS = {"untouched-in": {"networks": ["192.0.2.0/24"]}, "untouched-out": {"networks": ["198.51.100.0/24"]}}
 
@@ -83,6 +85,7 @@ FARMS: dict[str, dict[str, Any]] = {
         "dscp_in": 0,
         "dscp_out": 0,
         "log_rate": 1,
+        "checks": [CHECK | kind for kind in OTHERS],
         "backends": {f"b{i}": {"address": f"10.1.0.{i}", "weight": i, "port": 1000 + i} for i in range(1, 60)},
     },
     "untouched-all": {"addresses": ["192.0.2.233"], "protocols": ["all"], "ports": ["all"], "scheduler": "priority"},

@@ -9,6 +9,7 @@ from agent.model.checks.check import Check, PortCheck
 from agent.model.checks.http import HttpCheck
 from agent.model.checks.icmp import IcmpCheck
 from agent.model.checks.tcp import TcpCheck
+from agent.model.checks.udp import UdpCheck
 
 _DEFAULT = "tcp"
 
@@ -17,7 +18,7 @@ def _typed(value: Any) -> Any:
     return {"type": _DEFAULT, **value} if isinstance(value, dict) and "type" not in value else value
 
 
-AnyCheck = Annotated[TcpCheck | IcmpCheck | HttpCheck, Field(discriminator="type"), BeforeValidator(_typed)]
+AnyCheck = Annotated[TcpCheck | IcmpCheck | HttpCheck | UdpCheck, Field(discriminator="type"), BeforeValidator(_typed)]
 """Any kind of check, by its `type`; without one it is a TCP check."""
 
 CHECKS: dict[str, type[Check]] = {
@@ -25,4 +26,4 @@ CHECKS: dict[str, type[Check]] = {
 }
 """Every kind by its `type`."""
 
-__all__ = ["CHECKS", "AnyCheck", "Check", "HttpCheck", "IcmpCheck", "PortCheck", "TcpCheck"]
+__all__ = ["CHECKS", "AnyCheck", "Check", "HttpCheck", "IcmpCheck", "PortCheck", "TcpCheck", "UdpCheck"]

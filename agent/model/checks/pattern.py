@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an answer has to be like: a regular expression that is matched in linear time."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -12,8 +13,9 @@ MAX_MEMORY = 1 << 20
 """Bytes that a compiled pattern may take."""
 
 
-def _options() -> Any:
+def _options(encoding: Any) -> Any:
     options = re2.Options()
+    options.encoding = encoding
     options.max_mem = MAX_MEMORY
     # What is wrong is told by the exception; the library would write it to the standard error, too.
     options.log_errors = False
@@ -27,12 +29,18 @@ def compiled(pattern: str) -> Any:
     RE2 (https://swtch.com/~rsc/regexp/regexp3.html) never backtracks: a search takes time in proportion to the text,
     whatever pattern and answer are. So no pattern and no backend can keep the agent busy.
     """
-    return re2.compile(pattern.encode(), _options())
+    return re2.compile(pattern.encode(), _options(re2.Options.Encoding.UTF8))
 
 
-def _sound(pattern: str) -> str:
+@lru_cache(maxsize=1024)
+def compiled_bytes(pattern: str) -> Any:
+    r"""The same for what need not be text: `.` is any byte, \xff this one. Raises re2.error."""
+    return re2.compile(pattern.encode(), _options(re2.Options.Encoding.LATIN1))
+
+
+def _sound(pattern: str, compiler: Callable[[str], Any] = compiled) -> str:
     try:
-        compiled(pattern)
+        compiler(pattern)
     except re2.error as error:
         said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
         raise PydanticCustomError(
@@ -43,3 +51,8 @@ def _sound(pattern: str) -> str:
 
 Pattern = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_sound)]
 """A regular expression of RE2."""
+
+BytesPattern = Annotated[
+    str, Field(min_length=1, max_length=1024), AfterValidator(lambda pattern: _sound(pattern, compiled_bytes))
+]
+"""A regular expression of RE2 that matches bytes."""
