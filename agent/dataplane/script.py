@@ -26,6 +26,8 @@ MAPS = "maps"
 """The maps that do."""
 CHAIN_SETS = {TABLE: CHAINS, INGRESS: INGRESS_CHAINS}
 """Where the chains of each table stand."""
+_OF_NETWORKS = ("static4", "static6", "near4", "near6")
+"""The sets whose keys end with a network."""
 OFFLOAD = "offload"
 """The flowtables, likewise; their devices, with commas between them, are the value."""
 
@@ -55,10 +57,10 @@ class Command:
                 _made(self.verb, f"{'set' if is_network_set(name) else kind} {table}", name, what)
                 for name, (what, _comment) in self.elements.items()
             )
+        keys = [_with_length(key) if self.set_name in _OF_NETWORKS else key for key in self.elements]
         if self.verb == "add":
-            words = ", ".join(_element(*each) for each in self.elements.items())
-        else:
-            words = ", ".join(self.elements)
+            keys = [_element(*each) for each in zip(keys, self.elements.values(), strict=True)]
+        words = ", ".join(keys)
         return f"{self.verb} element {table_of(self.set_name)} {self.set_name} {{ {words} }}"
 
     @property
@@ -267,6 +269,11 @@ def _deletes(farm: str | None, elements: Elements) -> Iterator[Command]:
     for set_name, content in elements.items():
         if content:
             yield Command("delete", set_name, content, farm)
+
+
+def _with_length(key: str) -> str:
+    """A key that ends with one address, with the length of its prefix: without it nft 1.0.6 does not find it again."""
+    return key if "/" in key else f"{key}/{128 if ':' in key else 32}"
 
 
 def _element(key: str, element: Element) -> str:

@@ -157,3 +157,11 @@ def test_a_farm_with_a_size_of_its_own_has_a_map_of_its_own():
     down = compiled({"web": sticky, "shared": shared}, {"web": {}, "shared": {}}, previous=first)
     assert [chain.name for chain in down.chains] == ["persist4_32_300_own2_500"], "its clients outlive its backends"
     assert reweigh(first, {"web": {}}).chains == first.chains
+
+
+def test_a_network_of_one_address_is_written_with_its_length():
+    static = {"198.51.100.7": "a", "198.51.101.0/24": "b"}
+    before = compiled({"web": {**WEB, "persistence": "address", "persistence_static": static}})
+    assert [command.text for command in delta(before, compiled({})) if command.set_name == "static4"] == [
+        "delete element inet sluice static4 { 1 . 198.51.100.7/32, 1 . 198.51.101.0/24 }"
+    ]

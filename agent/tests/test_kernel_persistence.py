@@ -129,6 +129,13 @@ def test_static_entries_come_first_as_long_as_their_backend_is_up(box, family):
     assert {box.ask(family=family, source=source) for source in mine} == {backend_address(3, family)}
 
 
+def test_a_static_entry_of_a_single_client_goes_with_the_farm(box, family):
+    box.apply({"web": sticky(1, family=family, persistence_static={CLIENT[family]: "b1"})})
+    assert box.ask(family=family) == backend_address(1, family)
+    box.apply({})
+    assert box.elements() == expected(box.ruleset)
+
+
 def test_a_client_is_forgotten_after_the_timeout(box):
     box.apply({"web": sticky(1, 2, persistence_timeout=1)})
     box.ask()
