@@ -118,12 +118,14 @@ def test_a_range_may_end_at_one_port_of_the_backend(box):
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_all_protocols_of_an_address_are_balanced(box, family):
+@pytest.mark.parametrize("forwarding", ["dnat", "snat"])
+def test_all_protocols_of_an_address_are_balanced(box, family, forwarding):
+    seen = (CLIENT if forwarding == "dnat" else BALANCER)[family]
     box.serve(1, 12345, family)
-    box.apply({"whole": farm(1, family=family, ports=("all",), protocols=["all"])})
+    box.apply({"whole": farm(1, family=family, ports=("all",), protocols=["all"], forwarding=forwarding)})
     assert box.ask(80, family) == box.ask(12345, family) == box.ask_udp(80, family) == backend_address(1, family)
     with box.connect(12345, family) as connection:
-        assert connection.peer == CLIENT[family]
+        assert connection.peer == seen
     # A protocol that the kernel's connection tracking knows nothing of (253: RFC 3692, for experiments).
     kind = socket.AF_INET if family == 4 else socket.AF_INET6
     with (
@@ -135,10 +137,10 @@ def test_all_protocols_of_an_address_are_balanced(box, family):
         leaving.sendto(b"hello", (VIRTUAL[family], 0))
         data, peer = arriving.recvfrom(1000)
         assert data.endswith(b"hello")
-        assert peer[0] == CLIENT[family]
+        assert peer[0] == seen
         with box.backends.run(socket.socket, kind, socket.SOCK_RAW, 253) as answering:
             answering.bind((backend_address(1, family), 0))
-            answering.sendto(b"hi", (CLIENT[family], 0))
+            answering.sendto(b"hi", (seen, 0))
         data, peer = leaving.recvfrom(1000)
         assert data.endswith(b"hi")
         assert peer[0] == VIRTUAL[family]
