@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from lab.host import PROJECT
 FARMS, BACKENDS = 10_000, 10
 PORTS_EACH = 250
 """Farms that share an address."""
-CHANGES, CONNECTIONS = 2000, 50_000
+CHANGES, COMMITS, CONNECTIONS = 2000, 500, 50_000
 CLIENTS = 32
 TRIES = 101
 
@@ -135,48 +136,94 @@ async def _commit() -> None:
 
 
 def lost() -> None:
-    """Changes of every kind while clients open connections: how many fail."""
+    """Changes of every kind while clients open connections: how many fail. By the data plane, then by commits."""
     sys.path.insert(0, str(PROJECT / "agent/tests"))
     net: Any = importlib.import_module("kernel_net")
-    box = net.Box()
-    servers = [box.serve(number) for number in (1, 2, 3)]
-    farm = net.farm
+    for measure in (_changed, _committed):
+        box = net.Box()
+        try:
+            servers = [box.serve(number) for number in (1, 2, 3)]
+            measure(box, _kinds(net.farm), partial(_seen, servers))
+        finally:
+            box.close()
+
+
+Change = tuple[dict[str, Any], dict[str, dict[str, int]] | None, dict[str, Any]]
+"""Farms, effective weights (None: those of the document), and network lists."""
+
+
+def _kinds(farm: Callable[..., dict[str, Any]]) -> list[Change]:
+    """A change of every kind; none that turns a client of the load away. The first is where it begins."""
     web, three = farm(1, 2), farm(1, 2, 3)
     draining = farm(1, 2, 3)
     draining["backends"]["b3"]["state"] = "drain"
-    changes = itertools.cycle(
-        [
-            ("weight", {"web": web}, {"web": {"b1": 3, "b2": 1}}),
-            ("weight", {"web": web}, {"web": {"b1": 1, "b2": 2}}),
-            ("backend added", {"web": three}, {"web": {"b1": 1, "b2": 1, "b3": 1}}),
-            ("backend drained", {"web": draining}, {"web": {"b1": 1, "b2": 1}}),
-            ("backend removed", {"web": web}, {"web": {"b1": 1, "b2": 1}}),
-            ("backend failed", {"web": web}, {"web": {"b2": 1}}),
-            ("other farm added", {"web": web, "other": farm(1, ports=(81,))}, None),
-            ("other farm removed", {"web": web}, None),
-            ("forwarding changed", {"web": {**three, "forwarding": "snat"}}, None),
-            ("scheduler changed", {"web": {**three, "scheduler": "source-hash"}}, None),
-            ("persistence changed", {"web": {**three, "persistence": "address"}}, None),
-            (
-                "another document",
-                {"web": web, "more": farm(2, ports=("90-99",)), "udp": farm(3, protocols=["udp"])},
-                None,
-            ),
-        ]
-    )
-    try:
-        box.apply({"web": web})
-        clients = box.load(CLIENTS)
-        for number in range(CHANGES):
-            _, farms, weights = next(changes)
-            box.apply(farms, weights)
-            # The changes are spread over the connections.
-            while sum(sum(server.seen.values()) for server in servers) < number * CONNECTIONS // CHANGES:
-                time.sleep(0.001)  # the servers count without telling
-        served, failures = clients.stop()
-    finally:
-        box.close()
-    _say(f"connections lost in {CHANGES} changes under load", len(failures), f"of {served + len(failures)}")
+    friends, foes = {"networks": ["10.20.0.0/24"]}, {"networks": ["198.51.100.0/24", "203.0.113.7"]}
+    return [
+        ({"web": web}, None, {}),
+        # Weights.
+        ({"web": web}, {"web": {"b1": 3, "b2": 1}}, {}),
+        ({"web": web}, {"web": {"b1": 1, "b2": 2}}, {}),
+        # A backend is added, drained, removed, and fails.
+        ({"web": three}, None, {}),
+        ({"web": draining}, {"web": {"b1": 1, "b2": 1}}, {}),
+        ({"web": web}, None, {}),
+        ({"web": web}, {"web": {"b2": 1}}, {}),
+        # Another farm comes and goes.
+        ({"web": web, "other": farm(1, ports=(81,))}, None, {}),
+        ({"web": web}, None, {}),
+        # The farm's settings.
+        ({"web": three | {"forwarding": "snat"}}, None, {}),
+        ({"web": three | {"scheduler": "source-hash"}}, None, {}),
+        ({"web": three | {"persistence": "address"}}, None, {}),
+        ({"web": three | {"limit_rate": 100_000, "limit_burst": 100_000, "limit_connections": 65_535}}, None, {}),
+        ({"web": three | {"limit_connections": 60_000, "limit_resets": 100_000, "strict_tcp": True}}, None, {}),
+        ({"web": three | {"deny": ["foes"]}}, None, {"foes": foes}),
+        ({"web": three | {"deny": ["foes"], "allow": ["friends"]}}, None, {"foes": foes, "friends": friends}),
+        ({"web": three | {"allow": ["friends"]}}, None, {"friends": {"networks": ["10.20.0.0/16"]}}),
+        ({"web": three | {"rate_in": "100G", "rate_out": "100G"}}, None, {}),
+        ({"web": three | {"dscp_in": "af41", "dscp_out": 8, "traffic_class": "bulk"}}, None, {}),
+        # Another document.
+        ({"web": web, "more": farm(2, ports=("90-99",)), "udp": farm(3, protocols=["udp"])}, None, {}),
+    ]
+
+
+def _seen(servers: list[Any]) -> int:
+    return sum(sum(server.seen.values()) for server in servers)
+
+
+def _until(connections: int, count: Callable[[], int]) -> None:
+    """Wait for so many: the changes are spread over the connections."""
+    while count() < connections:
+        time.sleep(0.001)  # the servers count without telling
+
+
+def _say_lost(what: str, served: int, failures: list[str]) -> None:
+    _say(f"connections lost in {what} under load", len(failures), f"of {served + len(failures)}")
+
+
+def _changed(box: Any, kinds: list[Change], count: Callable[[], int]) -> None:
+    box.apply(kinds[0][0])
+    clients = box.load(CLIENTS)
+    for number, (farms, weights, lists) in enumerate(itertools.islice(itertools.cycle(kinds), CHANGES)):
+        box.apply(farms, weights, lists=lists)
+        _until(number * CONNECTIONS // CHANGES, count)
+    _say_lost(f"{CHANGES} changes", *clients.stop())
+
+
+def _committed(box: Any, kinds: list[Change], count: Callable[[], int]) -> None:
+    from agent.model import validate  # noqa: PLC0415 - as in each part: memory is measured in another
+
+    async def story(agent: Any, _host: Any) -> None:
+        documents = [validate({"farms": farms, "network_lists": lists}) for farms, _, lists in kinds]
+        await agent.commit(documents[0], author="bench")
+        clients = await asyncio.to_thread(box.load, CLIENTS)
+        for number, wanted in enumerate(itertools.islice(itertools.cycle(documents), COMMITS)):
+            await agent.commit(wanted, author="bench")
+            await asyncio.to_thread(_until, number * CONNECTIONS // CHANGES, count)
+        _say_lost(f"{COMMITS} commits", *await asyncio.to_thread(clients.stop))
+
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        importlib.import_module("kernel_agent").Agent(box, Path(folder)).run(story)
 
 
 PARTS = {"load": load, "commit": commit, "lost": lost}

@@ -175,6 +175,7 @@ ROWS: tuple[Row, ...] = (
     Native("one farm changed in a document of 10 000: commit, validation included", 1.0),
     Native("one farm put to 10 000: commit, validation included", 1.0),
     Native("connections lost in 2000 changes under load", 0, ""),
+    Native("connections lost in 500 commits under load", 0, ""),
 )
 """A line each."""
 
