@@ -3,7 +3,8 @@
 
 What comes of an association that connection tracking does not know is invalid to it and reaches no backend that could
 answer, and ICMP errors end none that is established. So the appliance sends what the backend would: an ABORT chunk
-(RFC 9260, 3.3.7) with the tag that the client expects, which connection tracking has seen.
+(RFC 9260, 3.3.7) with the tag that the client expects, which connection tracking has seen. It takes
+this for invalid, too, and remembers nothing of it: the client may begin anew from the same port at once.
 """
 
 import logging
@@ -13,22 +14,13 @@ from collections.abc import Collection
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from agent.dataplane.quality import Stage
-from agent.model import Farm
-
 _log = logging.getLogger(__name__)
-
-ABORTS = Stage("aborts", "type filter hook output priority raw; policy accept", ("sctp chunk abort exists notrack",))
-"""Would connection tracking take an ABORT for a connection, an association that the client begins anew from its port
-would belong to it."""
 
 _HEADER = struct.Struct("!HHI")
 _CHUNK = struct.pack("!BBH", 6, 0, 4)
 """ABORT, no flags, no causes."""
 _CASTAGNOLI = 0x82F63B78
 """The polynomial of CRC32c, in reverse (RFC 9260, appendix A)."""
-_PATIENCE = 1.0
-"""Seconds to wait for room in a link's queue."""
 
 
 class Association(NamedTuple):
@@ -40,11 +32,6 @@ class Association(NamedTuple):
     client_port: int
     tag: int
     """The verification tag of what the client gets."""
-
-
-def chains_of(farm: Farm) -> set[Stage]:
-    """What a farm whose connections are tracked wants for this."""
-    return {ABORTS} if {"sctp", "all"} & {*farm.protocols} else set()
 
 
 def packet(association: Association) -> bytes:
@@ -61,7 +48,6 @@ def tell(associations: Collection[Association]) -> None:
         family = socket.AF_INET if len(each.service) == 4 else socket.AF_INET6
         try:
             with socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_SCTP) as sock:
-                sock.settimeout(_PATIENCE)
                 sock.bind((source, 0))
                 sock.sendto(packet(each), (client, 0))
         except OSError as error:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
-from agent.dataplane import aborts, buckets, consistent, forwarded, quality, screening, sources
+from agent.dataplane import buckets, consistent, forwarded, quality, screening, sources
 from agent.dataplane.assignment import (
     Assignment,
     Side,
@@ -321,7 +321,7 @@ def chains_of(
             found.update(filter(None, [Persistence.of(part.farm, side.family, part.numbers.mark)]))
         # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
         if not ingress:
-            found |= policies(part.farm, side.family) | aborts.chains_of(part.farm)
+            found |= policies(part.farm, side.family)
         found |= sources.chains_of(part.farm, side.family)
         if screening.screened(part.farm):
             found |= screening.chains_of(part.farm, side.family, own=bool(part.reach.own))

@@ -4,7 +4,6 @@
 import re
 from typing import Any
 
-from agent.dataplane.aborts import ABORTS
 from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
 from agent.dataplane.forwarded import backend_of
 from agent.dataplane.ingress import FARM, UNWELCOME
@@ -16,7 +15,7 @@ from agent.dataplane.tables import INGRESS
 from agent.model import Family
 
 _WORDS = ("hash", "persist", "dscp", "grade", "quality", "pool", "screen", "sift", "sieve")
-_COMES = re.compile("|".join((*_WORDS, MASQUERADE.name, UNWELCOME.name, ABORTS.name, *PREFIXES)))
+_COMES = re.compile("|".join((*_WORDS, MASQUERADE.name, UNWELCOME.name, *PREFIXES)))
 """The names of chains of `table inet sluice` that come and go; in the other table all do."""
 _FAMILIES: dict[str, Family] = {"4": 4, "6": 6}
 TARGETS: dict[str, Family] = {"backends4": 4, "backends6": 6, "hosts4": 4, "hosts6": 6}

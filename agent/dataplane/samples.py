@@ -7,7 +7,6 @@ What the kernel holds is known again by name. So a rule that is written in anoth
 from collections.abc import Iterator
 
 from agent.dataplane import ingress
-from agent.dataplane.aborts import ABORTS
 from agent.dataplane.limits import COUNTERS, LINES, Away, Limits, Log, Meter, ResetGate, Resets, meters_of
 from agent.dataplane.persistence import OwnMap, Persistence, own_maps
 from agent.dataplane.pool import HashPicker
@@ -19,7 +18,7 @@ from agent.dataplane.sources import MASQUERADE, POOLS, SourcePool
 
 def samples() -> Iterator[Chain]:
     """One of each chain; those of ingress are in its own version."""
-    yield from (QUALITY, GRADE, MASQUERADE, POOLS, ABORTS, *STAGES, ResetGate(), Marking(8))
+    yield from (QUALITY, GRADE, MASQUERADE, POOLS, *STAGES, ResetGate(), Marking(8))
     yield from (Away(reason, reject) for reason in COUNTERS for reject in (False, True))
     yield from (Log(line, 10, "log") for line in LINES)
     for family in ingress.FAMILIES:

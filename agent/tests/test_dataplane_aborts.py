@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What ends an SCTP association, and who wants it; that clients take it is shown with packets."""
+"""What ends an SCTP association; that clients take it is shown with packets."""
 
 import socket
-
-import pytest
-from rulesets import compiled
 
 from agent.dataplane import aborts
 
@@ -18,20 +15,6 @@ def test_an_abort_has_the_ports_the_tag_and_no_more():
     packet = aborts.packet(aborts.Association(bytes(4), 80, bytes(4), 40000, 0x01020304))
     assert packet[:8] == bytes.fromhex("0050 9c40 01020304")
     assert packet[12:] == bytes.fromhex("06 00 0004")
-
-
-@pytest.mark.parametrize(
-    ("settings", "there"),
-    [
-        ({"protocols": ["tcp", "sctp"]}, True),
-        ({"protocols": ["all"], "ports": ["all"]}, True),
-        ({"protocols": ["tcp", "udp"]}, False),
-        ({"protocols": ["sctp"], "forwarding": "direct"}, False),
-    ],
-)
-def test_the_chain_is_there_for_farms_whose_associations_are_tracked(settings, there):
-    web = {"addresses": ["192.0.2.10"], "ports": [80], "backends": {"a": {"address": "10.0.0.1"}}} | settings
-    assert (aborts.ABORTS in compiled({"web": web}).chains) == there
 
 
 def test_what_cannot_be_sent_is_logged_once_and_stops_nothing(caplog, monkeypatch):

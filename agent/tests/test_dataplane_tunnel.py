@@ -43,6 +43,8 @@ def test_a_backend_that_fails_keeps_its_tunnel_and_loses_udp():
     assert failed.assignment.tunnels is ruleset.assignment.tunnels, "nobody has to look for what is there"
     gone = merged(ruleset)["ways"].keys() - merged(failed)["ways"].keys()
     assert gone == {str(1 | CHANGED | DATAGRAMS)}
+    assert "leaving" not in merged(ruleset)
+    assert merged(failed)["leaving"].keys() == {str(1 | CHANGED)}, "where a client that asks again goes elsewhere"
     cut = reweigh(compiled({"web": both | {"on_failure": "cut"}}), {"web": {"b": 1, "six": 1}})
     assert len(merged(cut)["ways"]) == 2
 

@@ -3,10 +3,15 @@
 
 import select
 import socket
+from ipaddress import ip_address
 
 import pytest
-from kernel_net import VIRTUAL, Box, backend_address, farm
+from kernel_flows import conntracked
+from kernel_net import CLIENT, VIRTUAL, Box, backend_address, farm
 from kernel_peers import PLENTY
+
+from agent.dataplane import aborts
+from agent.dataplane.aborts import Association
 
 pytestmark = pytest.mark.kernel
 
@@ -62,3 +67,18 @@ def test_flows_of_any_other_protocol_leave_a_backend_that_is_gone(box, opened, f
     assert arrives() == other
     box.apply({"whole": both()})
     assert arrives() == other, "who has moved stays"
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_ends_an_association_comes_from_the_service_and_is_not_tracked(box, opened, family):
+    """Tracked, the client's next one from its port would be taken for a part of it."""
+    service, client = (ip_address(each[family]).packed for each in (VIRTUAL, CLIENT))
+    association = Association(service, 80, client, 40000, 0x01020304)
+    box.apply({"web": farm(1, family=family, protocols=["sctp"])})
+    arriving = raw(opened, box.client, socket.IPPROTO_SCTP, family, CLIENT[family])
+    arriving.settimeout(PLENTY)
+    box.balancer.run(aborts.tell, [association])
+    data, (source, *_) = arriving.recvfrom(1000)
+    assert data.endswith(aborts.packet(association))
+    assert source == VIRTUAL[family]
+    assert box.balancer.run(conntracked) == 0

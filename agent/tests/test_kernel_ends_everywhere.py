@@ -5,7 +5,7 @@ import select
 from contextlib import ExitStack
 
 import pytest
-from kernel_ends import TRACKED, Kind, counted, put, states, tiers
+from kernel_ends import TRACKED, Kind, counted, is_over, put, states, tiers
 from kernel_far import has_tunnels
 from kernel_net import until
 from kernel_servers import need
@@ -175,14 +175,18 @@ def test_clients_that_wait_for_a_dead_backend_reach_another_at_their_next_try(ki
     assert answers == [[kind.name(2)]] * len(kind.connected)
 
 
-def test_the_client_of_an_association_that_is_cut_is_told(kind, opened):
+def test_an_association_that_is_cut_begins_anew_at_once_from_the_same_port(kind, opened):
     need(kind.family, "sctp")
     web = kind.farm(1, 2, on_failure="cut")
     put(kind.box, web=web)
-    first = opened.enter_context(kind.connect("sctp"))
+    first = opened.enter_context(kind.connect("sctp", port=40000))
     assert first.alive()
     put(kind.box, "b1" if first.server == kind.name(1) else "b2", web=web)
-    if kind.forwarding not in TRACKED:
-        first.say()
-    with pytest.raises(ConnectionResetError):
-        first.heard()  # where it is tracked the client that only waits is told, too
+    if kind.forwarding in TRACKED:
+        with pytest.raises(ConnectionResetError):
+            first.heard()  # the client that only waits is told, too
+    assert is_over(first)
+    first.close()
+    again = opened.enter_context(kind.connect("sctp", port=40000))
+    assert again.server != first.server
+    assert again.alive()
