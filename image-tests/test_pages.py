@@ -20,14 +20,21 @@ PAGES = {
     "farm-new": ("/farms/new", "New farm"),
     "farm-edit": ("/farms/shop/edit", "Edit shop"),
     "snapshots": ("/snapshots", "Snapshots"),
-    "snapshot": ("/snapshots/2", "Snapshot 2"),
+    "snapshot": ("/snapshots/3", "Snapshot 3"),
+    "lists": ("/network-lists", "Network lists"),
+    "list": ("/network-lists/edit/office", "Edit list office"),
+    "trace": ("/farms/shop/trace", "Trace a connection"),
     "system": ("/system", "System"),
+    "link": ("/system/links/enp0s17", "Edit link enp0s17"),
+    "secrets": ("/system/secrets", "Secrets"),
     "account": ("/account", "Account"),
 }
 
 
 def test_every_page_fits_every_screen(lab: Laboratory, claimed: Appliance, open_window: Callable[..., Window]) -> None:
     lab.backend("web2").stop()
+    claimed.must("PUT", "/api/v1/network-lists/office", {"networks": ["192.0.2.0/24", "2001:db8::/32"]})
+    claimed.must("PUT", "/api/v1/secrets/monitoring", {"kind": "text", "value": "correct horse battery"})
     claimed.put_farm("shop", demo_farm(lab.backends))
     intranet = {**demo_farm({"web1": lab.backends["web1"]}), "addresses": ["10.20.0.101"], "ports": [80, 443]}
     claimed.put_farm("intranet", {**intranet, "protocols": ["tcp", "udp"], "scheduler": "weighted"})
