@@ -73,7 +73,7 @@ async def hostile(*parts, endless=b"", close=True):
         server.close()
 
 
-async def say(_request, status=200, text="all is well, 17 sessions"):
+async def say(_request, status=200, text="all is well, 17 sessions\nthat is all\n"):
     return web.Response(status=status, text=text)
 
 

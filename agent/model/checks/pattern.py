@@ -12,6 +12,8 @@ from pydantic_core import PydanticCustomError
 MAX_MEMORY = 1 << 20
 """Bytes that a compiled pattern may take."""
 
+_LINES = b"(?m)"
+
 
 def _options(encoding: Any) -> Any:
     options = re2.Options()
@@ -27,15 +29,16 @@ def compiled(pattern: str) -> Any:
     """The compiled pattern, which searches bytes. Raises re2.error.
 
     RE2 (https://swtch.com/~rsc/regexp/regexp3.html) never backtracks: a search takes time in proportion to the text,
-    whatever pattern and answer are. So no pattern and no backend can keep the agent busy.
+    whatever pattern and answer are. So no pattern and no backend can keep the agent busy. `^` and `$` are the ends of
+    lines, since most answers end with the end of one.
     """
-    return re2.compile(pattern.encode(), _options(re2.Options.Encoding.UTF8))
+    return re2.compile(_LINES + pattern.encode(), _options(re2.Options.Encoding.UTF8))
 
 
 @lru_cache(maxsize=1024)
 def compiled_bytes(pattern: str) -> Any:
     r"""The same for what need not be text: `.` is any byte, \xff this one. Raises re2.error."""
-    return re2.compile(pattern.encode(), _options(re2.Options.Encoding.LATIN1))
+    return re2.compile(_LINES + pattern.encode(), _options(re2.Options.Encoding.LATIN1))
 
 
 def _sound(pattern: str, compiler: Callable[[str], Any] = compiled) -> str:
