@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table of check types: a type is a file with one class and one row here."""
 
+from agent.health.expect import ExpectProbe
 from agent.health.http import HttpProbe
 from agent.health.icmp import IcmpProbe
 from agent.health.probe import Probe
 from agent.health.tcp import TcpProbe
 from agent.health.udp import UdpProbe
 
-PROBES: dict[str, Probe] = {probe.type: probe for probe in (TcpProbe(), IcmpProbe(), HttpProbe(), UdpProbe())}
+PROBES: dict[str, Probe] = {
+    probe.type: probe for probe in (TcpProbe(), IcmpProbe(), HttpProbe(), UdpProbe(), ExpectProbe())
+}
 """Every check type by the name that documents use."""

@@ -2,7 +2,7 @@
 """What an administrator means: the configuration document, its rules and its faults. Pure data, no I/O."""
 
 from agent.model.backend import Backend, SorryServer
-from agent.model.checks import CHECKS, Check, HttpCheck, IcmpCheck, PortCheck, TcpCheck, UdpCheck
+from agent.model.checks import CHECKS, Check, ExpectCheck, HttpCheck, IcmpCheck, PortCheck, TcpCheck, UdpCheck
 from agent.model.document import VERSION, Configuration, Link, System
 from agent.model.farm import Family, Farm
 from agent.model.faults import Fault, Invalid, pointer
@@ -29,6 +29,7 @@ __all__ = [
     "Check",
     "Codec",
     "Configuration",
+    "ExpectCheck",
     "Family",
     "Farm",
     "Fault",

@@ -51,6 +51,8 @@ def test_everything_can_be_said():
         ({"body": r"(a)\1"}, "body", "backreferences"),
         ({"body": "(?=a)"}, "body", "look-around"),
         ({"body": "((a{1000}){1000}){9}"}, "body", "is not a pattern"),
+        ({"body": "a "}, "body", r"\x20"),
+        ({"body": "a\nb"}, "body", r"\n"),
         ({"body": ""}, "body", "1 character"),
         ({"timeout": 9.0}, "timeout", "interval"),
         ({"port": 0}, "port", "1"),

@@ -77,3 +77,22 @@ def test_what_cannot_be_said(fields, place, words):
 
 def test_a_farm_that_serves_udp_needs_no_port():
     assert validate(document(dns={"protocols": ["udp"], "ports": [53], "checks": [{"type": "udp"}]}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "words"),
+    [
+        ({"expect": None}, "expect", "text"),
+        ({"expect": ""}, "expect", "1 character"),
+        ({"banner": r"(a)\1"}, "banner", "backreferences"),
+        ({"send": "a\n"}, "send", "control characters"),
+    ],
+)
+def test_what_a_dialogue_cannot_say(fields, place, words):
+    (found,) = check_faults({"type": "expect", "expect": "ok"} | fields)
+    assert found[0] == place
+    assert words in found[1]
+
+
+def test_a_dialogue_needs_what_it_expects():
+    assert check_faults({"type": "expect"}) == [("expect", "is missing; it must be given")]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Field
 
 from agent.model.checks.check import Check, PortCheck
+from agent.model.checks.expect import ExpectCheck
 from agent.model.checks.http import HttpCheck
 from agent.model.checks.icmp import IcmpCheck
 from agent.model.checks.tcp import TcpCheck
@@ -18,7 +19,9 @@ def _typed(value: Any) -> Any:
     return {"type": _DEFAULT, **value} if isinstance(value, dict) and "type" not in value else value
 
 
-AnyCheck = Annotated[TcpCheck | IcmpCheck | HttpCheck | UdpCheck, Field(discriminator="type"), BeforeValidator(_typed)]
+AnyCheck = Annotated[
+    TcpCheck | IcmpCheck | HttpCheck | UdpCheck | ExpectCheck, Field(discriminator="type"), BeforeValidator(_typed)
+]
 """Any kind of check, by its `type`; without one it is a TCP check."""
 
 CHECKS: dict[str, type[Check]] = {
@@ -26,4 +29,4 @@ CHECKS: dict[str, type[Check]] = {
 }
 """Every kind by its `type`."""
 
-__all__ = ["CHECKS", "AnyCheck", "Check", "HttpCheck", "IcmpCheck", "PortCheck", "TcpCheck", "UdpCheck"]
+__all__ = ["CHECKS", "AnyCheck", "Check", "ExpectCheck", "HttpCheck", "IcmpCheck", "PortCheck", "TcpCheck", "UdpCheck"]

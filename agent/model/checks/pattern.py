@@ -42,6 +42,11 @@ def compiled_bytes(pattern: str) -> Any:
 
 
 def _sound(pattern: str, compiler: Callable[[str], Any] = compiled) -> str:
+    # Forms and people lose such spaces, and a line of a form has no control characters.
+    if pattern != pattern.strip() or not pattern.isprintable():
+        raise PydanticCustomError(
+            "pattern", r"has spaces at an end or control characters; write them like \x20, \r, \n or \t"
+        )
     try:
         compiler(pattern)
     except re2.error as error:
