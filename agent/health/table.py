@@ -5,10 +5,11 @@ from agent.health.expect import ExpectProbe
 from agent.health.http import HttpProbe
 from agent.health.icmp import IcmpProbe
 from agent.health.probe import Probe
+from agent.health.smtp import SmtpProbe
 from agent.health.tcp import TcpProbe
 from agent.health.udp import UdpProbe
 
 PROBES: dict[str, Probe] = {
-    probe.type: probe for probe in (TcpProbe(), IcmpProbe(), HttpProbe(), UdpProbe(), ExpectProbe())
+    probe.type: probe for probe in (TcpProbe(), IcmpProbe(), HttpProbe(), UdpProbe(), ExpectProbe(), SmtpProbe())
 }
 """Every check type by the name that documents use."""

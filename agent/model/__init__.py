@@ -2,7 +2,17 @@
 """What an administrator means: the configuration document, its rules and its faults. Pure data, no I/O."""
 
 from agent.model.backend import Backend, SorryServer
-from agent.model.checks import CHECKS, Check, ExpectCheck, HttpCheck, IcmpCheck, PortCheck, TcpCheck, UdpCheck
+from agent.model.checks import (
+    CHECKS,
+    Check,
+    ExpectCheck,
+    HttpCheck,
+    IcmpCheck,
+    PortCheck,
+    SmtpCheck,
+    TcpCheck,
+    UdpCheck,
+)
 from agent.model.document import VERSION, Configuration, Link, System
 from agent.model.farm import Family, Farm
 from agent.model.faults import Fault, Invalid, pointer
@@ -40,6 +50,7 @@ __all__ = [
     "NetworkList",
     "PortCheck",
     "PortRange",
+    "SmtpCheck",
     "SorryServer",
     "System",
     "TcpCheck",

@@ -23,7 +23,8 @@ HTTP = {
 }
 UDP = {"type": "udp", "port": 514, "send": "0d 0a", "encoding": "hex", "expect": "^ok"}
 EXPECT = UDP | {"type": "expect", "banner": "^220[ -]"}
-OTHERS = [EXPECT, UDP, UDP | {"answer": "optional", "expect": None}]
+SMTP = {"type": "smtp", "port": 25, "ehlo": "lb1.example.com", "starttls": True}
+OTHERS = [SMTP, EXPECT, UDP, UDP | {"answer": "optional", "expect": None}]
 BACKEND = {"address": "10.1.0.1", "port": 8080, "weight": 7, "tier": 3, "max_connections": 1000, "state": "drain"}
 LISTS = {"untouched-in": {"networks": ["192.0.2.0/24"]}, "untouched-out": {"networks": ["198.51.100.0/24"]}}
 

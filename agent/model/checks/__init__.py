@@ -9,6 +9,7 @@ from agent.model.checks.check import Check, PortCheck
 from agent.model.checks.expect import ExpectCheck
 from agent.model.checks.http import HttpCheck
 from agent.model.checks.icmp import IcmpCheck
+from agent.model.checks.smtp import SmtpCheck
 from agent.model.checks.tcp import TcpCheck
 from agent.model.checks.udp import UdpCheck
 
@@ -20,7 +21,9 @@ def _typed(value: Any) -> Any:
 
 
 AnyCheck = Annotated[
-    TcpCheck | IcmpCheck | HttpCheck | UdpCheck | ExpectCheck, Field(discriminator="type"), BeforeValidator(_typed)
+    TcpCheck | IcmpCheck | HttpCheck | UdpCheck | ExpectCheck | SmtpCheck,
+    Field(discriminator="type"),
+    BeforeValidator(_typed),
 ]
 """Any kind of check, by its `type`; without one it is a TCP check."""
 
@@ -29,4 +32,15 @@ CHECKS: dict[str, type[Check]] = {
 }
 """Every kind by its `type`."""
 
-__all__ = ["CHECKS", "AnyCheck", "Check", "ExpectCheck", "HttpCheck", "IcmpCheck", "PortCheck", "TcpCheck", "UdpCheck"]
+__all__ = [
+    "CHECKS",
+    "AnyCheck",
+    "Check",
+    "ExpectCheck",
+    "HttpCheck",
+    "IcmpCheck",
+    "PortCheck",
+    "SmtpCheck",
+    "TcpCheck",
+    "UdpCheck",
+]
