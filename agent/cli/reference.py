@@ -51,10 +51,10 @@ _RULES = """\
 - The address of a backend or sorry server is no virtual address, and a farm names the same server and port once: one
   without a `port` is asked at the farm's, if that has one only.
 - The backends that `persistence_static` names are the farm's, whether it has persistence or not.
-- Farms with `stateless`, `direct` or `tunnel` have no protocol `all`, no persistence, no limits (`limit_rate`,
-  `limit_connections`, `limit_resets`, `strict_tcp`), no `log_prefix`, no `max_connections`, no network lists, no
-  ceilings, DSCP or class of traffic, and no virtual address is a link's own. With the first two servers are in a
-  network of a link; with `tunnel` none is an address of a link, and all farms together have 1024 servers at most.
+- Farms with `stateless`, `direct` or `tunnel` have no protocol `all`, no limits (`limit_rate`, `limit_connections`,
+  `limit_resets`, `strict_tcp`), no `log_prefix`, no `max_connections`, no network lists, no ceilings, DSCP or class of
+  traffic, and no virtual address is a link's own. With the first two servers are in a network of a link; with
+  `tunnel` none is an address of a link, and all farms together have 1024 servers at most.
 - With `stateless` there is one virtual address of each IP family, ports are single ones, no server has a `port` where
   there are several, and no other enabled farm, but with `direct` or `tunnel`, asks the same server at the same protocol
   and port. All farms with `stateless` together have at most 400 000 combinations of server, protocol and port.

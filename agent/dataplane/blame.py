@@ -10,8 +10,8 @@ from agent.dataplane.limits import meters_of
 from agent.dataplane.persistence import own_maps
 from agent.dataplane.refusal import KernelRefused
 from agent.dataplane.ruleset import Ruleset
-from agent.dataplane.script import OFFLOAD, Command
-from agent.dataplane.tables import INGRESS_CHAINS
+from agent.dataplane.script import INGRESS_MAPS, OFFLOAD, Command
+from agent.dataplane.tables import INGRESS_CHAINS, IngressChain
 from agent.model import Farm
 
 _FIELDS = (
@@ -34,7 +34,11 @@ _FIELDS = (
     ("aborts", ("protocols",)),
 )
 """The fields of a farm that what has a name with this beginning may come from."""
-_AT_INGRESS = (("life", ("flow_timeout", "flow_timeout_udp")),)
+_AT_INGRESS = (
+    ("life", ("flow_timeout", "flow_timeout_udp")),
+    ("persist", ("persistence",)),
+    ("in_sticky", ("persistence_size",)),
+)
 
 
 def blamed(refusal: KernelRefused, ruleset: Ruleset) -> KernelRefused:
@@ -63,7 +67,10 @@ def _wanting(ruleset: Ruleset, command: Command) -> tuple[str, str] | tuple[None
     for side in sorted(ruleset.parts, key=str):
         part = ruleset.parts[side]
         wholes = {farm: whole for farm, whole in ruleset.wholes.items() if farm == side.farm}
-        chains = chains_of({side: part}, wholes, ruleset.links)
+        # Both tables may have chains of one name.
+        here = command.set_name in (INGRESS_CHAINS, INGRESS_MAPS)
+        wanted = chains_of({side: part}, wholes, ruleset.links)
+        chains = {each for each in wanted if isinstance(each, IngressChain) == here}
         if name in {each.name for each in (*chains, *meters_of(chains), *own_maps(chains))}:
             return side.farm, _field(part.farm, command.set_name, name)
     return None, None
@@ -71,7 +78,7 @@ def _wanting(ruleset: Ruleset, command: Command) -> tuple[str, str] | tuple[None
 
 def _field(farm: Farm, set_name: str, name: str) -> str:
     """The field that a farm wants this for: of those that may be, the first that is not as it is by default."""
-    known = _AT_INGRESS if set_name == INGRESS_CHAINS else _FIELDS
+    known = _AT_INGRESS if set_name in (INGRESS_CHAINS, INGRESS_MAPS) else _FIELDS
     fields = next((fields for beginning, fields in known if name.startswith(beginning)), ("forwarding",))
     return next((each for each in fields if getattr(farm, each) != _default(each)), fields[0])
 

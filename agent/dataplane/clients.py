@@ -9,9 +9,10 @@ from threading import Lock
 from typing import Any
 
 from agent.dataplane.assignment import Side, sorry_name
-from agent.dataplane.persistence import Persistence
+from agent.dataplane.forwarded import backend_of
+from agent.dataplane.persistence import Persistence, mark_of
 from agent.dataplane.ruleset import Part, Ruleset
-from agent.dataplane.tables import TABLE
+from agent.dataplane.tables import FARM, table_of
 
 _AT_ONCE = 500
 """Elements in a transaction that forgets."""
@@ -58,22 +59,25 @@ class Clients:
         said = {sorry_name(sorry): "sorry server"} if sorry else {}
         for item, mark in self._listed(way.set_name):
             farm, *words = item["val"]["concat"]
-            if farm == part.numbers.mark:
+            if mark_of(farm, ingress=way.ingress) == part.numbers.mark:
                 port, address = (words[0], words[1]) if way.port else (None, words[0])
-                key = " . ".join(map(str, (farm, *words)))
+                own = part.numbers.mark | FARM if way.ingress else part.numbers.mark
+                key = " . ".join(map(str, (own, *words)))
                 # What a backend was called that is there no more is not known; it is never asked again.
-                name = backends.get(mark, "")
+                name = backends.get(backend_of(mark), "")
                 name = said.get(name, name)
                 yield Client(_network(address, way.prefix), port, name, float(item["expires"]), way.set_name, key)
 
     def _listed(self, set_name: str) -> Iterator[tuple[Mapping[str, Any], int]]:
-        answer = json.loads(self._ask(f"list map {TABLE} {set_name}"))
+        answer = json.loads(self._ask(f"list map {table_of(set_name)} {set_name}"))
         for part in answer["nftables"]:
             for element, mark in part.get("map", {}).get("elem", []):
                 yield element["elem"], mark
 
     def _forget(self, clients: list[Client]) -> int:
-        commands = [f"delete element {TABLE} {client.set_name} {{ {client.key} }}" for client in clients]
+        commands = [
+            f"delete element {table_of(client.set_name)} {client.set_name} {{ {client.key} }}" for client in clients
+        ]
         try:
             self._ask("; ".join(commands))
         except FileNotFoundError:

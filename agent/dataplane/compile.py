@@ -18,13 +18,15 @@ from agent.dataplane.assignment import (
     sorry_name,
     tunnel_indexes,
 )
-from agent.dataplane.ingress import FARM, answer, course, entrances, leaves, picking
+from agent.dataplane.ingress import answer, course, entrances, leaves, picking
+from agent.dataplane.layout import network_word
 from agent.dataplane.limits import COUNTERS, Limits, Resets, logs, policies
 from agent.dataplane.offload import NOTHING_OFFERED, Offered, Offload
-from agent.dataplane.persistence import Persistence
+from agent.dataplane.persistence import Persistence, at_ingress
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.ruleset import NOWHERE, Chain, Element, Elements, Part, Reach, Ruleset, Whole
 from agent.dataplane.sources import SourcePool
+from agent.dataplane.tables import FARM
 from agent.model import Configuration, Family, Farm, PortRange
 from agent.model.offload import kept_from_offload, may_offload
 from agent.model.state import Role
@@ -182,7 +184,7 @@ def compile_side(
         # Nobody is left: what comes for such a farm is refused by the other table, also where it came by this one.
         elements["pickers"] = {str(numbers.mark): (WHEN_DOWN[farm.when_down], str(side))}
     elif farm.at_ingress:
-        elements |= forwarded.balanced(side, farm, numbers.mark, numbers.picker, [marks[who] for who in sequence])
+        elements |= forwarded.balanced(side, farm, weights, numbers, numbers.picker, sequence=sequence)
     else:
         elements |= _balanced(side, farm, weights, numbers, sequence)
     if farm.at_ingress:
@@ -207,8 +209,7 @@ def _balanced(
         return elements
     chain = f"jump {picker.name}"
     if persistence := Persistence.of(farm, side.family, numbers.mark):
-        elements |= _persistent(side, farm, mark, {name: marks[name] for name in weights}, marks)
-        elements["choosers"] = {mark: (chain, "")}
+        elements |= persistence.elements(farm, mark, picker.name, [marks[name] for name in weights], marks)
         chain = f"jump {persistence.name}"
     if limits := Limits.of(farm, side.family):
         elements["admitted"] = {mark: (chain, "")}
@@ -259,23 +260,6 @@ def _sequence(side: Side, farm: Farm, weights: Mapping[str, int], picker: Picker
     return consistent.fill(configured, weights.keys(), picker.size)
 
 
-def _persistent(
-    side: Side, farm: Farm, mark: str, usable: Mapping[str, int], marks: Mapping[str, int]
-) -> dict[str, dict[str, Element]]:
-    given = {
-        f"{mark} . {_network(network)}": (str(marks[backend]), "")
-        for network, backend in farm.persistence_static.items()
-        if network.version == side.family and backend in marks
-    }
-    elements: dict[str, dict[str, Element]] = {"usable": {str(each): ("", "") for each in usable.values()}}
-    return elements | ({f"static{side.family}": given} if given else {})
-
-
-def _network(network: Network) -> str:
-    """As the kernel tells it: one address is not a network."""
-    return str(network if network.prefixlen < network.max_prefixlen else network[0])
-
-
 def _services(side: Side, farm: Farm, mark: int, reach: Reach, *, ingress: bool) -> dict[str, Mapping[str, Element]]:
     """What leads to the farm: single ports in a hash, ranges in an interval map, whole addresses in a map of theirs."""
     elements: dict[str, dict[str, Element]] = {}
@@ -316,9 +300,10 @@ def chains_of(
             kinds[side.family] = "".join(sorted(kind))
             rewritten.update({side.family} if part.farm.forwarding == "stateless" else ())
             found.update(forwarded.chains_of(part.farm, side.family))
-        elif part.farm.persistence != "none" and (part.weights or part.farm.persistence_size is not None):
-            # Clients in a map of the farm's own outlive a time without backends, as those in the shared ones do.
-            found.update(filter(None, [Persistence.of(part.farm, side.family, part.numbers.mark)]))
+        persistence = Persistence.of(part.farm, side.family, part.numbers.mark)
+        # Clients in a map of the farm's own outlive a time without backends, as those in the shared ones do.
+        if persistence and (part.weights or persistence.size is not None):
+            found.add(at_ingress(persistence) if ingress else persistence)
         # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
         if not ingress:
             found |= policies(part.farm, side.family)
@@ -365,10 +350,10 @@ def _common(
         "virtual6": {str(address): nothing for address in sorted(virtual, key=int) if address.version == 6},
         "arms": {f"{arm} . {arm}": nothing for arm in arms},
         "near4": {
-            f'"{name}" . {_network(network)}': nothing for name, network in _apart(beside) if network.version == 4
+            f'"{name}" . {network_word(network)}': nothing for name, network in _apart(beside) if network.version == 4
         },
         "near6": {
-            f'"{name}" . {_network(network)}': nothing for name, network in _apart(beside) if network.version == 6
+            f'"{name}" . {network_word(network)}': nothing for name, network in _apart(beside) if network.version == 6
         },
         **screening.addresses_of(enabled, own),
         **forwarded.addresses_of(enabled),

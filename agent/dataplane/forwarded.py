@@ -6,11 +6,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import product
 
 from agent.dataplane.assignment import LAST_MARK, BackendKey, Side, SideNumbers
-from agent.dataplane.ingress import CHANGED, DATAGRAMS, FARM, UNWELCOME, life
+from agent.dataplane.ingress import CHANGED, DATAGRAMS, UNWELCOME, life
+from agent.dataplane.persistence import Persistence
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.quality import Stage
 from agent.dataplane.ruleset import Element, Elements, Reach
-from agent.dataplane.tables import ANSWER, IngressChain
+from agent.dataplane.tables import ANSWER, FARM, IngressChain
 from agent.model import Backend, Family, Farm, SorryServer
 from agent.model.types import Address
 
@@ -68,13 +69,26 @@ def chains_of(farm: Farm, family: Family) -> list[IngressChain | Stage]:
     return [*lives, UNWELCOME] if farm.forwarding == "tunnel" else [*lives]
 
 
-def balanced(side: Side, farm: Farm, mark: int, picker: Picker | HashPicker, sequence: Iterable[int]) -> Elements:
-    """What leads from the farm to its backends, whose marks are in `sequence` by bucket."""
-    key, way = str(mark | FARM), _way(farm, side.family)
-    return {
-        "in_pickers": {key: (f"jump {picker.name}", str(side))},
-        f"in_{picker.buckets}": {f"{key} . {number}": (str(who | way), "") for number, who in enumerate(sequence)},
+def balanced(
+    side: Side,
+    farm: Farm,
+    usable: Iterable[str],
+    numbers: SideNumbers,
+    picker: Picker | HashPicker,
+    *,
+    sequence: Iterable[str],
+) -> Elements:
+    """What leads from the farm to its backends: those `usable`, and by bucket those in `sequence`."""
+    key, way = str(numbers.mark | FARM), _way(farm, side.family)
+    marks = {name: mark | way for (name, *_), mark in numbers.backends.items()}
+    elements: dict[str, Mapping[str, Element]] = {
+        f"in_{picker.buckets}": {f"{key} . {number}": (str(marks[who]), "") for number, who in enumerate(sequence)}
     }
+    first = picker.name
+    if persistence := Persistence.of(farm, side.family, numbers.mark):
+        elements |= persistence.elements(farm, key, picker.name, [marks[name] for name in usable], marks)
+        first = persistence.name
+    return elements | {"in_pickers": {key: (f"jump {first}", str(side))}}
 
 
 def addresses_of(farms: Iterable[Farm]) -> dict[str, dict[str, Element]]:

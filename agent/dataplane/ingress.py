@@ -16,13 +16,12 @@ from functools import lru_cache
 from itertools import product
 
 from agent.dataplane.buckets import COARSE_SIZES
+from agent.dataplane.persistence import STICKY_SIZE, shared_maps
 from agent.dataplane.pool import HashPicker, Picker
 from agent.dataplane.quality import Stage
 from agent.dataplane.tables import ANSWER_MARK, IngressChain
 from agent.model import MAX_FORWARDED, Family
 
-FARM = 0x4000000
-"""The bit of a packet's mark that tells a farm's mark from a backend's, as long as no backend is chosen."""
 DATAGRAMS = 0x1000000
 """The bit of a backend's mark for its UDP flows: when it fails they leave it, where TCP connections may stay."""
 CHANGED = 0x2000000
@@ -83,6 +82,11 @@ _SETS = f"""\
 	map in_ranges4 {{ typeof ip daddr . meta l4proto . th dport : meta mark; flags interval; comment "ranges"; }}
 	map in_ranges6 {{ typeof ip6 daddr . meta l4proto . th dport : meta mark; flags interval; comment "ranges"; }}
 	map in_pickers {{ typeof meta mark : verdict; {_HOT} comment "farm -> how its buckets are chosen"; }}
+	map in_choosers {{ typeof meta mark : verdict; comment "farm with persistence -> how its buckets are chosen"; }}
+	map in_keys {{ typeof meta mark : meta priority; comment "farm with persistence -> its key among clients"; }}
+	map in_static4 {{ typeof meta mark . ip saddr : meta mark; flags interval; comment "farm, network -> backend"; }}
+	map in_static6 {{ typeof meta mark . ip6 saddr : meta mark; flags interval; comment "farm, network -> backend"; }}
+	set in_usable {{ typeof meta mark; comment "backends that take connections, of farms with persistence"; }}
 	map in_buckets {{ {_PICKED}; comment "farm, bucket -> backend"; }}
 	map in_shared {{ {_PICKED}; comment "the same, random pickers"; }}
 	map hops4 {{ typeof meta mark : ip daddr; {_HOT} counter; comment "backend -> next hop"; }}
@@ -107,6 +111,7 @@ _SETS = f"""\
 	map flows6 {{ typeof {_KEYS[6]} : meta mark; {_FLOWS} comment "flow -> backend"; }}
 	map fresh4 {{ typeof {_KEYS[4]} : meta mark; {_FLOWS} comment "the same, for some seconds"; }}
 	map fresh6 {{ typeof {_KEYS[6]} : meta mark; {_FLOWS} comment "the same, for some seconds"; }}
+{shared_maps(STICKY_SIZE, ingress=True)}\
 	counter stranded {{ comment "dropped: for a farm, but no backend, no link, or too many flows" }}
 """
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from struct import Struct
 from typing import Literal
 
@@ -111,6 +111,11 @@ class Layout:
     def unpack_value(self) -> Callable[[bytes], str]:
         """The value of its bytes; raises as unpack_key."""
         return _unpacker(() if isinstance(self.value, str) else self.value)
+
+
+def network_word(network: IPv4Network | IPv6Network) -> str:
+    """As the kernel tells it: one address is not a network."""
+    return str(network if network.prefixlen < network.max_prefixlen else network[0])
 
 
 def ends(key: str) -> tuple[str, str]:
@@ -264,8 +269,13 @@ SETS = {
     "in_ranges4": Layout((IPV4, PROTOCOL, PORT), (NUMBER,), ranges=True),
     "in_ranges6": Layout((IPV6, PROTOCOL, PORT), (NUMBER,), ranges=True),
     "in_pickers": Layout((NUMBER,), "verdict"),
+    "in_choosers": Layout((NUMBER,), "verdict"),
     "in_buckets": Layout((NUMBER, NUMBER), (NUMBER,)),
     "in_shared": Layout((NUMBER, NUMBER), (NUMBER,)),
+    "in_keys": Layout((NUMBER,), (CLASS,)),
+    "in_static4": Layout((ORDERED, IPV4), (NUMBER,), ranges=True),
+    "in_static6": Layout((ORDERED, IPV6), (NUMBER,), ranges=True),
+    "in_usable": Layout((NUMBER,)),
     "hops4": Layout((NUMBER,), (IPV4,)),
     "hops6": Layout((NUMBER,), (IPV6,)),
     "waiting": Layout((NUMBER,)),

@@ -2,16 +2,17 @@
 """From what the kernel holds back to numbers. Pure."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from agent.dataplane.assignment import Assignment, BackendKey, Side, SideNumbers
 from agent.dataplane.forwarded import backend_of
-from agent.dataplane.ingress import FARM, UNWELCOME
+from agent.dataplane.ingress import UNWELCOME
 from agent.dataplane.limits import PREFIXES
 from agent.dataplane.pool import HashPicker, Picker, picker_of
 from agent.dataplane.ruleset import Element, Elements
 from agent.dataplane.sources import MASQUERADE
-from agent.dataplane.tables import INGRESS
+from agent.dataplane.tables import FARM, INGRESS
 from agent.model import Family
 
 _WORDS = ("hash", "persist", "dscp", "grade", "quality", "pool", "screen", "sift", "sieve")
@@ -25,6 +26,8 @@ HOPS: dict[str, Family] = {"hops4": 4, "hops6": 6}
 
 _WAY = ("pickers", "admitted", "choosers")
 """The maps that lead a new connection on, in this order; each farm's last verdict is its picker."""
+_IN_WAY = ("in_pickers", "in_choosers")
+"""The same at ingress."""
 
 
 def comment(listing: dict[str, Any]) -> str:
@@ -53,8 +56,7 @@ def keys(set_name: str, held: Elements) -> list[str] | None:
     """The keys that a large set has if it fits the sets that were read before it; None: that cannot be told."""
     before, at, kind = set_name.rpartition("in_")
     if kind in ("buckets", "shared") and not before:
-        ways = ("in_pickers",) if at else _WAY
-        verdicts = {mark: verdict for way in ways for mark, (verdict, _) in held[way].items()}
+        verdicts = {mark: verdict for way in (_IN_WAY if at else _WAY) for mark, (verdict, _) in held[way].items()}
         pickers = {mark: _picker(verdict) for mark, verdict in verdicts.items()}
         sizes = {mark: picker.size for mark, picker in pickers.items() if picker and picker.buckets == kind}
         return [f"{mark} . {number}" for mark, size in sizes.items() for number in range(size)]
@@ -65,11 +67,9 @@ def assignment(elements: Elements) -> Assignment | None:
     """The numbers that these elements carry; None if they make no sense, such as those of another software."""
     try:
         pickers = {
-            _side(comment): (int(key), _last_verdict(elements, key, value))
-            for key, (value, comment) in elements["pickers"].items()
-        } | {
-            _side(comment): (int(key) & ~FARM, value)
-            for key, (value, comment) in elements.get("in_pickers", {}).items()
+            _side(comment): (int(key) & ~FARM, _last_verdict(elements, way, key, value))
+            for way in (_WAY, _IN_WAY)
+            for key, (value, comment) in elements.get(way[0], {}).items()
         }
         backends: dict[Side, dict[BackendKey, int]] = {side: {} for side in pickers}
         for set_name, family in (TARGETS | HOPS).items():
@@ -88,8 +88,8 @@ def assignment(elements: Elements) -> Assignment | None:
         return None
 
 
-def _last_verdict(elements: Elements, mark: str, first: str) -> str:
-    return next((elements[name][mark][0] for name in _WAY[:0:-1] if mark in elements.get(name, {})), first)
+def _last_verdict(elements: Elements, way: Sequence[str], mark: str, first: str) -> str:
+    return next((elements[name][mark][0] for name in way[:0:-1] if mark in elements.get(name, {})), first)
 
 
 def _side(comment: str) -> Side:

@@ -11,7 +11,7 @@ FIELDS = {
     "services": "addresses", "ranges": "ports", "whole": "addresses",
     "pickers": "scheduler", "choosers": "scheduler", "buckets": "scheduler", "shared": "scheduler",
     "backends": "backends", "hosts": "backends", "masqueraded": "forwarding", "pooled": "source_pool",
-    "static": "persistence_static", "usable": "persistence", "slow": "offload",
+    "static": "persistence_static", "usable": "persistence", "keys": "persistence", "slow": "offload",
     "admitted": "limit_rate", "over_rate": "limit_rate", "over_connections": "limit_connections",
     "over_resets": "limit_resets", "resetters": "limit_resets", "not_syn": "strict_tcp",
     **{f"log_{line}": "log_prefix" for line in ("new", "rate", "connections", "strict", "resets")},

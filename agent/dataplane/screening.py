@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Self
 
+from agent.dataplane.layout import network_word
 from agent.dataplane.quality import Stage
 from agent.model import MANAGEMENT_PORT, Family, Farm, NetworkList
 from agent.model.types import Address
@@ -194,6 +195,6 @@ def listed(
                 found[each.name] = held
             else:
                 networks = [network for network in content.ranges if network.version == each.family]
-                words = (str(one if one.prefixlen < one.max_prefixlen else one[0]) for one in networks)
+                words = map(network_word, networks)
                 found[each.name] = Listed(content, {each.name: dict.fromkeys(words, _NOTHING)})
     return found

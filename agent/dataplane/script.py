@@ -24,9 +24,13 @@ METERS = "meters"
 """The sets that come and go with them."""
 MAPS = "maps"
 """The maps that do."""
+INGRESS_MAPS = "in_maps"
+"""Those of `table netdev sluice`."""
 CHAIN_SETS = {TABLE: CHAINS, INGRESS: INGRESS_CHAINS}
 """Where the chains of each table stand."""
-_OF_NETWORKS = ("static4", "static6", "near4", "near6")
+_KINDS = {METERS: "set", MAPS: "map", INGRESS_MAPS: "map"}
+"""What is no chain."""
+_OF_NETWORKS = ("static4", "static6", "in_static4", "in_static6", "near4", "near6")
 """The sets whose keys end with a network."""
 OFFLOAD = "offload"
 """The flowtables, likewise; their devices, with commas between them, are the value."""
@@ -37,7 +41,7 @@ class Command:
     """Elements that a set gets or loses, and which farm (None: none, or unknown) they are of.
 
     What the sets `chains` and `in_chains` get or lose is a chain with its rules as the value (or the set of a network
-    list); the sets `meters` and `maps`, a set or map, with its declaration. The elements of `offload` are
+    list); the sets `meters`, `maps` and `in_maps`, a set or map, with its declaration. The elements of `offload` are
     commands of nft.
     """
 
@@ -52,7 +56,7 @@ class Command:
         if self.set_name == OFFLOAD:
             return "; ".join(self.elements)
         if self.structural:
-            table, kind = table_of(self.set_name), {METERS: "set", MAPS: "map"}.get(self.set_name, "chain")
+            table, kind = table_of(self.set_name), _KINDS.get(self.set_name, "chain")
             return "; ".join(
                 _made(self.verb, f"{'set' if is_network_set(name) else kind} {table}", name, what)
                 for name, (what, _comment) in self.elements.items()
@@ -66,7 +70,7 @@ class Command:
     @property
     def structural(self) -> bool:
         """Whether it is about chains, sets or flowtables and not about elements."""
-        return self.set_name in (CHAINS, INGRESS_CHAINS, METERS, MAPS, OFFLOAD)
+        return self.set_name in (CHAINS, INGRESS_CHAINS, OFFLOAD) or self.set_name in _KINDS
 
     @property
     def blocked(self) -> bool:
@@ -136,9 +140,10 @@ def delta_from(held: Elements, new: Ruleset) -> list[Command]:
     """
     chains = {_place(chain): chain for chain in new.chains}
     found = {(set_name, name) for set_name in CHAIN_SETS.values() for name in held.get(set_name, {})}
-    names = held.get(CHAINS, {})
-    before_sets: set[Meter | OwnMap] = {*meters_named(names)}
-    before_sets |= {own for own in map(OwnMap.of_chain, names) if own}
+    before_sets: set[Meter | OwnMap] = {*meters_named(held.get(CHAINS, {}))}
+    for set_name, ingress in ((CHAINS, False), (INGRESS_CHAINS, True)):
+        told = (OwnMap.of_chain(name, ingress=ingress) for name in held.get(set_name, ()))
+        before_sets |= {own for own in told if own}
     after_sets = _sets_of(new.chains)
     come_first = _come([chain for place, chain in chains.items() if place not in found], after_sets - before_sets)
     gone_last = _go(found - chains.keys(), before_sets - after_sets)
@@ -208,7 +213,9 @@ def _sets_of(chains: Iterable[Chain]) -> frozenset[Meter | OwnMap]:
 
 
 def _kept_as(one: Meter | OwnMap) -> str:
-    return MAPS if isinstance(one, OwnMap) else METERS
+    if isinstance(one, OwnMap):
+        return INGRESS_MAPS if one.ingress else MAPS
+    return METERS
 
 
 def _name(one: Meter | OwnMap) -> str:

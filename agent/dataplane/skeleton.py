@@ -8,14 +8,10 @@ from hashlib import sha256
 
 from agent.dataplane import ingress, samples
 from agent.dataplane.buckets import COARSE_SIZES
+from agent.dataplane.persistence import STICKY_SIZE, shared_maps
 from agent.dataplane.pool import chains
 from agent.dataplane.tables import ANSWER_MARK, INGRESS, INGRESS_SETS, TABLE
 from agent.model import MANAGEMENT_PORT, MAX_SERVICES
-
-STICKY_SIZE = 1 << 20
-"""Clients that are remembered, by kind of key: a new one beyond is balanced, and not remembered."""
-
-_STICKY = f"size {STICKY_SIZE}; flags dynamic,timeout;"
 
 _HOT = f"size {MAX_SERVICES};"
 """Of what is looked up for every connection: a set that need not grow costs less. It takes 2 MB from the start."""
@@ -36,10 +32,7 @@ _SETS = f"""\
 	map backends6 {{ typeof ct mark : ip6 daddr . th dport; counter; comment "backend -> address and port"; }}
 	map hosts4 {{ typeof ct mark : ip daddr; counter; comment "backend -> address; the port stays"; }}
 	map hosts6 {{ typeof ct mark : ip6 daddr; counter; comment "backend -> address; the port stays"; }}
-	map sticky4 {{ typeof meta mark . ip saddr : ct mark; {_STICKY} comment "farm, client -> backend"; }}
-	map sticky6 {{ typeof meta mark . ip6 saddr : ct mark; {_STICKY} comment "farm, client -> backend"; }}
-	map sticky_port4 {{ typeof meta mark . th sport . ip saddr : ct mark; {_STICKY} comment "with its port"; }}
-	map sticky_port6 {{ typeof meta mark . th sport . ip6 saddr : ct mark; {_STICKY} comment "with its port"; }}
+{shared_maps(STICKY_SIZE, ingress=False)}\
 	map static4 {{ typeof meta mark . ip saddr : ct mark; flags interval; comment "farm, network -> backend"; }}
 	map static6 {{ typeof meta mark . ip6 saddr : ct mark; flags interval; comment "farm, network -> backend"; }}
 	set usable {{ typeof ct mark; comment "backends that take connections, of farms with persistence"; }}

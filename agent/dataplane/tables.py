@@ -10,23 +10,27 @@ INGRESS = "netdev sluice"
 
 INGRESS_SETS = (
     "in_numbers", "in_virtual4", "in_virtual6", "in_services4", "in_services6", "in_ranges4", "in_ranges6",
-    "in_pickers", "in_buckets", "in_shared", "answering4", "answering6",
+    "in_pickers", "in_choosers", "in_buckets", "in_shared", "answering4", "answering6",
+    "in_keys", "in_static4", "in_static6", "in_usable",
     "hops4", "hops6", "exits", "waiting", "leaving", "lives", "begun",
     "targets4", "targets6", "ported4", "ported6", "target_ports", "ways",
     "replies4", "replies6", "origins4", "origins6", "origin_ports",
 )  # fmt: skip
-"""The sets of `table netdev sluice` that have elements of ours; those of `flows` and `fresh` are the packets'."""
+"""The sets of `table netdev sluice` that have elements of ours; those of `flows`, `fresh` and `in_sticky` are the
+packets'."""
 FLOWS = ("flows4", "flows6")
 """The maps of the flows that are forwarded at ingress: client, service -> backend."""
 
 INGRESS_CHAINS = "in_chains"
 """The chains of `table netdev sluice`, where elements are told by set; all of them come and go."""
 
+FARM = 0x4000000
+"""The bit of a packet's mark that tells a farm's mark from a backend's, as long as no backend is chosen."""
 ANSWER = 0x8000000
 """The bit of a packet's mark that tells a backend's answer, which is to be rewritten, from all else."""
 ANSWER_MARK = f"meta mark and {ANSWER:#x} != 0"
 
-_HOME = dict.fromkeys((*INGRESS_SETS, *FLOWS, "fresh4", "fresh6", INGRESS_CHAINS), INGRESS)
+_HOME = dict.fromkeys((*INGRESS_SETS, *FLOWS, "fresh4", "fresh6"), INGRESS)
 
 
 @dataclass(frozen=True, order=True)
@@ -53,4 +57,4 @@ class IngressChain:
 
 def table_of(set_name: str) -> str:
     """The table, with its family, that has this set or map."""
-    return _HOME.get(set_name, TABLE)
+    return INGRESS if set_name.startswith("in_") else _HOME.get(set_name, TABLE)

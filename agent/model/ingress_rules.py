@@ -119,14 +119,6 @@ def _whole(name: str, farm: Farm) -> Iterator[Fault]:
         )
 
 
-def _persistence(name: str, farm: Farm) -> Iterator[Fault]:
-    if farm.persistence != "none":
-        yield Fault(
-            pointer("farms", name, "persistence"),
-            f"is not possible with `{farm.forwarding}`; use the scheduler source-hash, or `dnat`",
-        )
-
-
 def _limits(name: str, farm: Farm) -> Iterator[Fault]:
     for field in ("limit_rate", "limit_connections", "limit_resets", "strict_tcp", "log_prefix"):
         if getattr(farm, field):
@@ -250,4 +242,4 @@ def _ambiguous(where: str, server: Backend | SorryServer, other: str) -> Fault:
     )
 
 
-_RULES = (_whole, _persistence, _limits, _quality, _ports, _twice, _rewritten)
+_RULES = (_whole, _limits, _quality, _ports, _twice, _rewritten)

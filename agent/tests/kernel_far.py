@@ -13,7 +13,7 @@ import subprocess
 from typing import Any
 
 from kernel_namespaces import Namespace, add_addresses, add_route, set_sysctl
-from kernel_net import CLIENT, VIRTUAL, Box, backend_address
+from kernel_net import VIRTUAL, Box, backend_address
 from kernel_peers import Server
 from kernel_servers import hold, loosen
 from pyroute2 import IPRoute, NetlinkError
@@ -89,14 +89,16 @@ class Far(Box):
         add_addresses("return", [_RETURN[4][0], _RETURN[6][0]])
         for number in self.machines:
             add_addresses(f"far{number}", [_gateway(number, 4), _gateway(number, 6)])
-        for family, bits in ((4, 32), (6, 128)):
-            add_route(f"{CLIENT[family]}/{bits}", _RETURN[family][1])
+        for family, clients in ((4, "10.20.0.0/24"), (6, "fd00:20::/48")):
+            add_route(clients, _RETURN[family][1])
 
     def server(self, number: int, port: int = 80, family: int = 4, *, sctp: bool = False) -> Server:
         """Start backend `number` on the virtual address; it calls itself as backends elsewhere do."""
         server = Server(self.machines[number], VIRTUAL[family], port, sctp=sctp, name=backend_address(number, family))
         self._servers.append(server)
         return server
+
+    serve = server
 
     def close(self) -> None:
         super().close()

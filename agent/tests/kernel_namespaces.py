@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 
 _CLONE_NEWNET = 0x40000000
-_IFA_F_NODAD = 0x02
+IFA_F_NODAD = 0x02
 T = TypeVar("T")
 
 
@@ -75,7 +75,7 @@ def add_addresses(link: str, addresses: list[str], gateways: list[str] | None = 
         netlink.link("set", index=index, state="up")
         for address in addresses:
             six = ":" in address
-            flags = {"flags": _IFA_F_NODAD} if six else {}
+            flags = {"flags": IFA_F_NODAD} if six else {}
             netlink.addr("add", index=index, address=address, prefixlen=64 if six else 24, **flags)
         for gateway in gateways or []:
             netlink.route(

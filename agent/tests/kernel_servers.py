@@ -12,7 +12,7 @@ import socket
 import subprocess
 
 import pytest
-from kernel_namespaces import Namespace, add_addresses, set_sysctl
+from kernel_namespaces import IFA_F_NODAD, Namespace, add_addresses, set_sysctl
 from kernel_net import VIRTUAL, Box, backend_address
 from kernel_peers import Server
 from pyroute2 import IPRoute
@@ -66,6 +66,8 @@ class Servers(Box):
         self._servers.append(server)
         return server
 
+    serve = server
+
     def close(self) -> None:
         super().close()
         for machine in self.machines.values():
@@ -80,7 +82,9 @@ def hold() -> None:
     with IPRoute() as netlink:
         index = netlink.link_lookup(ifname="lo")[0]
         for address in VIRTUAL.values():
-            netlink.addr("add", index=index, address=address, prefixlen=128 if ":" in address else 32)
+            # At once: until it is known to be nobody else's, which is found out later, no server can have it.
+            flags = {"flags": IFA_F_NODAD} if ":" in address else {}
+            netlink.addr("add", index=index, address=address, prefixlen=128 if ":" in address else 32, **flags)
 
 
 def loosen() -> None:

@@ -9,7 +9,7 @@ from agent.dataplane.assignment import Side
 from agent.dataplane.limits import meters_of
 from agent.dataplane.persistence import own_maps
 from agent.dataplane.ruleset import body_of
-from agent.dataplane.script import CHAIN_SETS, CHAINS, MAPS, METERS, OFFLOAD
+from agent.dataplane.script import CHAIN_SETS, CHAINS, INGRESS_MAPS, MAPS, METERS, OFFLOAD
 from agent.dataplane.skeleton import SKELETON
 from agent.dataplane.tables import INGRESS_CHAINS, TABLE, IngressChain, table_of
 from agent.model import validate
@@ -48,7 +48,9 @@ def merged(ruleset):
     for set_name in CHAIN_SETS.values():
         mine = [chain for chain in ruleset.chains if isinstance(chain, IngressChain) == (set_name != CHAINS)]
         result[set_name] = {chain.name: (body_of(chain), "") for chain in mine}
-    result[MAPS] = {own.name: (own.declaration, "") for own in own_maps(ruleset.chains)}
+    for set_name in (MAPS, INGRESS_MAPS):
+        mine = [own for own in own_maps(ruleset.chains) if own.ingress == (set_name == INGRESS_MAPS)]
+        result[set_name] = {own.name: (own.declaration, "") for own in mine}
     offload = ruleset.offload
     result[OFFLOAD] = {offload.name: (",".join(sorted(offload.devices)), "")} if offload else {}
     return {set_name: content for set_name, content in result.items() if content}
@@ -77,7 +79,7 @@ def executed(elements, commands):
 def _structure(result, command, name, body):
     """A chain or set comes before it is referred to, and goes when nobody does."""
     content = result[command.set_name]
-    kinds = (METERS, MAPS, CHAINS) if table_of(command.set_name) == TABLE else (INGRESS_CHAINS,)
+    kinds = (METERS, MAPS, CHAINS) if table_of(command.set_name) == TABLE else (INGRESS_CHAINS, INGRESS_MAPS)
     here = {each for kind in kinds for each in result.get(kind, {})}
     if command.verb == "delete":
         beside = [each for set_name, each in result.items() if table_of(set_name) == table_of(command.set_name)]

@@ -79,6 +79,20 @@ def test_chains_of_several_fields_are_each_told_by_theirs():
     assert {field for name, field in fields.items() if name.startswith("persist")} == {"persistence"}
 
 
+def test_what_persistence_brings_is_told_by_it_in_either_table():
+    straight = {"forwarding": "direct", "backends": {"a": {"address": "10.30.0.11"}}, "persistence": "address"}
+    for web, before in ((straight, "in_"), ({"persistence": "address"}, "")):
+        # Another farm's chain of the same name is in the other table.
+        found = told(web | {"persistence_size": 9})
+        fields = {
+            text.split()[5]: fault.pointer for text, fault in found.items() if "persist" in text or "sticky" in text
+        }
+        assert fields == {
+            f"{before}sticky4_2_9": "/farms/web/persistence_size",
+            "persist4_32_300_own2_9": "/farms/web/persistence",
+        }
+
+
 def test_a_network_list_is_told_by_its_name_with_its_set_and_its_elements():
     found = told({"deny": ["bad"]}, lambda command: command.farm is None)
     assert {text.split()[4 if text.startswith("table") else 2] for text in found}

@@ -4,15 +4,20 @@
 import re
 from ipaddress import ip_address, ip_network
 
+import pytest
 from any_documents import FAMILIES, OWN, any_documents, weights_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rulesets import NEAR, WEB, compiled, executed, merged
 
 from agent.dataplane import Offered, compile_ruleset, readback, reweigh, script
-from agent.dataplane.assignment import Side
-from agent.dataplane.script import CHAINS, MAPS, METERS, compact, delta, delta_from, fresh
+from agent.dataplane.assignment import LAST_MARK, Side
+from agent.dataplane.ingress import CHANGED
+from agent.dataplane.layout import layout_of
+from agent.dataplane.persistence import key_of, mark_of
+from agent.dataplane.script import CHAINS, INGRESS_MAPS, MAPS, METERS, compact, delta, delta_from, fresh
 from agent.dataplane.skeleton import ELEMENT_SETS
+from agent.dataplane.tables import FARM as FARM_BIT
 from agent.model import validate
 
 
@@ -101,7 +106,8 @@ def test_any_sequence_of_changes_leads_to_the_last_document(changes):
     for made_of, roles, world in changes:
         config = made_of[0]
         ruleset = compile_ruleset(*made_of, previous, roles, **world)
-        found = {name: held for name, held in holds.items() if name not in (METERS, MAPS)}  # told by the chains
+        # Those are told by the chains.
+        found = {name: held for name, held in holds.items() if name not in (METERS, MAPS, INGRESS_MAPS)}
         assert executed(holds, delta_from(found, ruleset)) == merged(ruleset)
         assert executed({}, fresh(ruleset)) == merged(ruleset)
         if previous:
@@ -135,6 +141,38 @@ def test_other_weights_are_what_the_same_document_would_be_with_them(step, data)
     after = reweigh(before, weights, roles)
     assert executed(merged(before), delta(before, after)) == merged(after)
     assert merged(compile_ruleset(config, weights, own, after.assignment, roles, **world)) == merged(after)
+
+
+@given(st.integers(1, LAST_MARK), st.booleans())
+def test_the_key_of_a_farm_among_clients_at_ingress_says_its_mark(mark, short):
+    key = key_of(mark | FARM_BIT)
+    assert layout_of("in_keys").unpack_value(layout_of("in_keys").pack_value(key)) == key
+    # Another nftables may leave a zero out.
+    assert mark_of(key.removesuffix(":0") + ":" if short and key.endswith(":0") else key, ingress=True) == mark
+
+
+@pytest.mark.parametrize("forwarding", ["direct", "stateless", "tunnel"])
+def test_the_same_is_at_ingress_for_farms_that_are_forwarded_there(forwarding):
+    web = {**WEB, "addresses": ["10.20.0.100"], "ports": [80], "forwarding": forwarding, "persistence": "address"}
+    web |= {"backends": {"a": {"address": "10.30.0.11"}, "b": {"address": "10.30.0.12"}}, "persistence_size": 500}
+    web["persistence_static"] = {"198.51.100.0/24": "b"}
+    plain = compiled({"web": {**web, "persistence": "none", "persistence_static": {}}}, near=NEAR)
+    sticky = compiled({"web": web}, previous=plain, near=NEAR)
+    come = [command for command in delta(plain, sticky) if command.structural]
+    assert [command.text.split(" {")[1].strip() for command in come] == [
+        "map in_sticky4_1_500",
+        "chain persist4_32_300_static_own1_500",
+    ]
+    held, farm, changed = merged(sticky), str(1 | FARM_BIT), CHANGED if forwarding != "direct" else 0
+    assert held["in_keys"] == {farm: ("400:1", "")}
+    assert held["in_usable"] == {str(mark | changed): ("", "") for mark in (1, 2)}
+    assert held["in_static4"] == {f"{farm} . 198.51.100.0/24": (str(2 | changed), "")}
+    assert held["in_pickers"] == {farm: ("jump persist4_32_300_static_own1_500", "web/4")}
+    assert held["in_choosers"] == {farm: ("jump turn_2_0", "")}
+    assert "sticky" not in "".join(command.text for command in delta(sticky, reweigh(sticky, {"web": {"a": 1}})))
+    gone = {command.set_name for command in delta(sticky, reweigh(sticky, {"web": {"a": 1}})) if command.farm == "web"}
+    assert "in_usable" in gone, "in the transaction that takes the backend out"
+    assert not {name for name in merged(plain) if "sticky" in name or name in ("in_keys", "in_usable", "in_choosers")}
 
 
 def test_a_farm_with_a_size_of_its_own_has_a_map_of_its_own():

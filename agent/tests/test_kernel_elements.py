@@ -45,6 +45,9 @@ FARMS = {
     "spans": farm(1, ports=(84, "100-199", "208-223"), protocols=["udp", "sctp"]),
     "spans6": farm(1, family=6, ports=("1024-65535",)),
     "hash": farm(1, 2, ports=(85,), scheduler="source-hash"),
+    "sticky-direct": farm(
+        1, 2, ports=(87,), forwarding="direct", persistence="address", persistence_static={"10.9.0.0/16": "b1"}
+    ),
     "sticky": farm(
         1, 2, ports=(86,), persistence="address", persistence_static={"10.9.0.0/16": "b1", "10.8.7.6": "b2"}
     ),

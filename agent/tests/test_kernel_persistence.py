@@ -1,35 +1,46 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Persistence with real packets: who is remembered, for how long, and that a dead backend is forgotten at once."""
+"""Persistence with real packets: who is remembered, for how long, and that a dead backend is forgotten at once.
+
+With each way to forward: `snat` differs from `dnat` behind all of it.
+"""
 
 import json
-import re
-import subprocess
+from functools import partial
 
 import pytest
+from kernel_far import Far, far, has_tunnels
 from kernel_namespaces import add_addresses, add_route
 from kernel_net import CLIENT, Box, backend_address, expected, farm, until
+from kernel_servers import Servers, need
 
 from agent.dataplane import conntrack
+from agent.dataplane.script import CHAINS
+from agent.dataplane.tables import INGRESS, INGRESS_CHAINS, TABLE
 
 pytestmark = pytest.mark.kernel
 
 SOURCES = {4: [f"10.20.0.{number}" for number in range(150, 162)], 6: [f"fd00:20:0:{n:x}::1" for n in range(1, 13)]}
+BOXES = {"dnat": Box, "stateless": Box, "direct": Servers, "tunnel": Far}
 
 
 @pytest.fixture(params=[4, 6])
 def family(request):
     """Both IP families, where nftables can have both."""
-    if request.param == 6:
-        version = re.search(r"v(\d+)\.(\d+)", subprocess.check_output(["nft", "--version"], text=True))
-        if (int(version[1]), int(version[2])) < (1, 1):
-            # It has the kernel write what is to be remembered over a part of a long key.
-            pytest.skip(f"nftables {version[0]} makes wrong code of maps with IPv6 keys; the image has a later one")
+    need(request.param)
+    return request.param
+
+
+@pytest.fixture(params=BOXES)
+def forwarding(request):
+    """Each way that this kernel has."""
+    if request.param == "tunnel" and not has_tunnels():
+        pytest.skip("this kernel has no IPIP; the image's has")
     return request.param
 
 
 @pytest.fixture
-def box():
-    box = Box()
+def box(forwarding):
+    box = BOXES[forwarding]()
     for number in (1, 2, 3):
         for family in (4, 6):
             box.serve(number, family=family)
@@ -39,35 +50,41 @@ def box():
     box.close()
 
 
-def sticky(*backends, family=4, **settings):
-    return farm(*backends, family=family, **{"persistence": "address", "protocols": ["tcp", "udp"]} | settings)
+@pytest.fixture
+def sticky(forwarding):
+    """What makes a farm with persistence."""
+    made = far if forwarding == "tunnel" else partial(farm, forwarding=forwarding)
+    return partial(made, persistence="address", protocols=["tcp", "udp"])
 
 
 def asked(box, family=4):
     return {source: box.ask(family=family, source=source) for source in SOURCES[family]}
 
 
+def at_ingress(box):
+    return any(part.farm.at_ingress for part in box.ruleset.parts.values())
+
+
 def remembered(box, name="sticky4"):
-    listing = json.loads(box.nft(f"list map inet sluice {name}"))
+    listing = json.loads(box.nft(f"list map {INGRESS} in_{name}" if at_ingress(box) else f"list map {TABLE} {name}"))
     return next(item["map"] for item in listing["nftables"] if "map" in item).get("elem", [])
 
 
 @pytest.mark.parametrize("scheduler", ["round-robin", "source-hash"])
-def test_a_client_goes_where_it_went_before(box, family, scheduler):
-    box.apply({"web": sticky(1, 2, 3, family=family, scheduler=scheduler)})
+def test_a_client_goes_where_it_went_before(family, box, sticky, scheduler):
+    box.apply({"web": sticky(1, 2, family=family, scheduler=scheduler)})
     first = asked(box, family)
-    assert set(first.values()) == {backend_address(number, family) for number in (1, 2, 3)}
+    assert set(first.values()) == {backend_address(number, family) for number in (1, 2)}
     assert asked(box, family) == first
     # TCP and UDP, and every port, are one service: a client has one backend.
     assert box.ask_udp(family=family) == box.ask(family=family) == box.ask_udp(family=family)
     # What is added changes nothing for those who are known, nor does another agent.
     box.adopt()
-    box.serve(4, family=family)
-    box.apply({"web": sticky(1, 2, 3, 4, family=family, scheduler=scheduler)})
+    box.apply({"web": sticky(1, 2, 3, family=family, scheduler=scheduler)})
     assert asked(box, family) == first
 
 
-def test_failure_beats_stickiness_at_once_and_the_new_backend_is_remembered(box, family):
+def test_failure_beats_stickiness_at_once_and_the_new_backend_is_remembered(family, box, sticky):
     web = sticky(1, 2, 3, family=family)
     box.apply({"web": web})
     first = asked(box, family)
@@ -81,7 +98,7 @@ def test_failure_beats_stickiness_at_once_and_the_new_backend_is_remembered(box,
     assert asked(box, family) == second
 
 
-def test_a_farm_whose_backends_are_all_gone_refuses_and_remembers_nobody_wrongly(box):
+def test_a_farm_whose_backends_are_all_gone_refuses_and_remembers_nobody_wrongly(box, sticky):
     web = sticky(1, 2)
     box.apply({"web": web})
     asked(box)
@@ -91,19 +108,19 @@ def test_a_farm_whose_backends_are_all_gone_refuses_and_remembers_nobody_wrongly
     assert set(asked(box).values()) == {backend_address(2)}
 
 
-def test_farms_remember_by_themselves(box):
+def test_farms_remember_by_themselves(box, sticky):
     box.serve(3, 81)
     box.apply({"web": sticky(1), "other": sticky(3, ports=(81,))})
     assert (box.ask(80), box.ask(81), box.ask(80)) == (backend_address(1), backend_address(3), backend_address(1))
 
 
-def test_a_network_is_remembered_as_one_client(box, family):
+def test_a_network_is_remembered_as_one_client(family, box, sticky):
     box.apply({"web": sticky(1, 2, 3, family=family, persistence_prefix4=24, persistence_prefix6=48)})
     assert len(set(asked(box, family).values())) == 1
     assert len(remembered(box, f"sticky{family}")) == 1
 
 
-def test_a_port_is_remembered_beyond_its_flow(box, family):
+def test_a_port_is_remembered_beyond_its_flow(family, box, sticky):
     web = sticky(1, 2, 3, family=family, protocols=["udp"], persistence="address-port")
     box.apply({"web": web})
     with box.datagram(family=family) as one, box.datagram(family=family) as two:
@@ -113,11 +130,12 @@ def test_a_port_is_remembered_beyond_its_flow(box, family):
             answers.append(sock.recv(100).decode().split()[0])
             # The flow ends, as it does when nothing is sent for a while.
             box.balancer.run(conntrack.forget, box.ruleset.marks())
+            box.nft("; ".join(f"flush map {INGRESS} {name}{family}" for name in ("flows", "fresh")))
     assert answers[0] != answers[1]
     assert answers[:2] == answers[2:]
 
 
-def test_static_entries_come_first_as_long_as_their_backend_is_up(box, family):
+def test_static_entries_come_first_as_long_as_their_backend_is_up(family, box, sticky):
     network = {4: "10.20.0.152/29", 6: "fd00:20:0:2::/64"}[family]
     web = sticky(1, 2, 3, family=family, persistence_static={network: "b3"})
     box.apply({"web": web})
@@ -129,21 +147,21 @@ def test_static_entries_come_first_as_long_as_their_backend_is_up(box, family):
     assert {box.ask(family=family, source=source) for source in mine} == {backend_address(3, family)}
 
 
-def test_a_static_entry_of_a_single_client_goes_with_the_farm(box, family):
+def test_a_static_entry_of_a_single_client_goes_with_the_farm(family, box, sticky):
     box.apply({"web": sticky(1, family=family, persistence_static={CLIENT[family]: "b1"})})
     assert box.ask(family=family) == backend_address(1, family)
     box.apply({})
     assert box.elements() == expected(box.ruleset)
 
 
-def test_a_client_is_forgotten_after_the_timeout(box):
+def test_a_client_is_forgotten_after_the_timeout(box, sticky):
     box.apply({"web": sticky(1, 2, persistence_timeout=1)})
     box.ask()
     assert len(remembered(box)) == 1
     until(lambda: remembered(box) == [])
 
 
-def test_each_connection_renews_the_entry(box):
+def test_each_connection_renews_the_entry(box, sticky):
     box.apply({"web": sticky(1, 2, persistence_timeout=600)})
     box.ask()
     (((entry, _),),) = (remembered(box),)
@@ -153,8 +171,8 @@ def test_each_connection_renews_the_entry(box):
     assert remembered(box)[0][0]["elem"]["expires"] >= low
 
 
-def test_no_connection_is_lost_while_persistence_comes_and_goes(box):
-    web, kept = farm(1, 2, 3), farm(1, 2, 3, persistence="address")
+def test_no_connection_is_lost_while_persistence_comes_and_goes(box, sticky):
+    web, kept = sticky(1, 2, 3, persistence="none"), sticky(1, 2, 3)
     box.apply({"web": web})
     clients = box.load(8)
     for number in range(60):
@@ -165,10 +183,10 @@ def test_no_connection_is_lost_while_persistence_comes_and_goes(box):
     assert served > 60
 
 
-def test_beyond_its_size_a_farm_balances_and_does_not_remember(box, family):
+def test_beyond_its_size_a_farm_balances_and_does_not_remember(family, box, sticky):
     web = sticky(1, 2, 3, family=family, persistence_size=5)
-    other = sticky(1, family=family, ports=(81,), backends={"b1": {"address": backend_address(1, family), "port": 80}})
-    box.apply({"web": web, "other": other})
+    box.serve(1, 81, family)
+    box.apply({"web": web, "other": sticky(1, family=family, ports=(81,))})
     first = asked(box, family)
     assert set(first.values()) == {backend_address(number, family) for number in (1, 2, 3)}
     known = clients_of(box)
@@ -189,10 +207,12 @@ def test_beyond_its_size_a_farm_balances_and_does_not_remember(box, family):
     assert len(clients_of(box)) == 4
 
 
-def test_a_size_of_its_own_comes_grows_and_goes(box):
+def test_a_size_of_its_own_comes_grows_and_goes(box, sticky):
     def names():
-        maps = [each["map"]["name"] for each in json.loads(box.nft("list maps inet"))["nftables"] if "map" in each]
-        return [name for name in (*maps, *box.elements()["chains"]) if "own" in name or name.startswith("sticky4_")]
+        table, chains = (INGRESS, INGRESS_CHAINS) if at_ingress(box) else (TABLE, CHAINS)
+        found = json.loads(box.nft(f"list maps {table.split()[0]}"))["nftables"]
+        maps = [each["map"]["name"].removeprefix("in_") for each in found if "map" in each]
+        return [name for name in (*maps, *box.elements()[chains]) if "_own" in name or name.startswith("sticky4_")]
 
     web = sticky(1, 2, 3, persistence_size=100)
     box.apply({"web": web})
@@ -216,7 +236,7 @@ def test_a_size_of_its_own_comes_grows_and_goes(box):
     assert box.elements() == expected(box.ruleset)
 
 
-def test_no_connection_is_lost_while_a_size_changes(box):
+def test_no_connection_is_lost_while_a_size_changes(box, sticky):
     box.apply({"web": sticky(1, 2, 3)})
     clients = box.load(8)
     for number in range(60):
@@ -230,7 +250,7 @@ def clients_of(box, name="web"):
     return box.balancer.run(box.clients.remembered, box.ruleset, name)
 
 
-def test_clients_are_listed_and_forgotten(box, family):
+def test_clients_are_listed_and_forgotten(family, box, sticky):
     bits = {4: 32, 6: 128}[family]
     web = sticky(1, 2, 3, family=family)
     box.serve(3, 81, family)
@@ -251,7 +271,7 @@ def test_clients_are_listed_and_forgotten(box, family):
     assert len(clients_of(box, "other")) == 1
 
 
-def test_clients_are_listed_with_their_network_or_port(box):
+def test_clients_are_listed_with_their_network_or_port(box, sticky):
     box.apply({"web": sticky(1, 2, persistence_prefix4=24)})
     box.ask()
     assert [str(each.network) for each in clients_of(box)] == ["10.20.0.0/24"]
@@ -261,6 +281,6 @@ def test_clients_are_listed_with_their_network_or_port(box):
         assert (str(client.network), client.port) == (f"{CLIENT[4]}/32", connection.port)
     assert box.balancer.run(box.clients.forget, [client]) == 1
     assert clients_of(box) == []
-    box.apply({"web": farm(1, 2)})
+    box.apply({"web": sticky(1, 2, persistence="none")})
     assert clients_of(box) == []
     assert clients_of(box, "nobody") == []

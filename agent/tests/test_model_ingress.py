@@ -40,7 +40,6 @@ def test_what_it_can_have():
     ("settings", "place", "words"),
     [
         ({"protocols": ["all"], "ports": ["all"]}, "/protocols", "cannot be `all` with `direct`"),
-        ({"persistence": "address"}, "/persistence", "use the scheduler source-hash"),
         ({"backends": {"a": {"address": "192.0.2.21", "port": 8080}}}, "/backends/a/port", "8080 is not the port"),
         ({"ports": [80, 81], "backends": {"a": {"address": "192.0.2.21", "port": 80}}}, "/backends/a/port", "leave it"),
         ({"sorry_servers": [{"address": "192.0.2.29", "port": 8080}]}, "/sorry_servers/0/port", "8080 is not the port"),
@@ -152,7 +151,6 @@ def test_a_stateless_farm_may_have_other_ports_and_several():
         ({"ports": [80, "8000-8099"]}, "/ports/1", "8000-8099 is a range"),
         ({"ports": [80, 81], "backends": {"a": {"address": "192.0.2.21", "port": 80}}}, "/backends/a/port", "several"),
         ({"protocols": ["all"], "ports": ["all"]}, "/protocols", "cannot be `all` with `stateless`"),
-        ({"persistence": "address-port"}, "/persistence", "is not possible with `stateless`"),
     ],
 )
 def test_what_leaves_open_where_answers_come_from_is_refused_by_name(settings, place, words):

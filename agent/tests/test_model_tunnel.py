@@ -41,7 +41,6 @@ def test_servers_may_be_behind_routers():
     ("settings", "place", "words"),
     [
         ({"protocols": ["all"], "ports": ["all"]}, "/protocols", "cannot be `all` with `tunnel`"),
-        ({"persistence": "address"}, "/persistence", "not possible with `tunnel`; use the scheduler source-hash"),
         ({"limit_rate": 5}, "/limit_rate", "not possible with `tunnel`, where nothing knows connections"),
         ({"log_prefix": "web"}, "/log_prefix", "not possible with `tunnel`"),
         ({"dscp_in": 10}, "/dscp_in", "not possible with `tunnel`"),

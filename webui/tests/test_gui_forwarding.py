@@ -18,15 +18,17 @@ def test_a_direct_farm_is_made_and_its_page_says_how_backends_are_set_up(browser
     )
     assert set(browser.faults()) == {"flow_timeout"}
     assert "open" in page.one(id="part-flows").attributes
-    browser.fill({"flow_timeout": "", "persistence": "address"}, press="save")
-    assert "use the scheduler source-hash" in browser.faults()["persistence"]
-    page = browser.fill({"persistence": "none", "flow_timeout": "600"}, press="save")
+    browser.fill({"flow_timeout": "", "persistence": "address", "limit_rate": "5"}, press="save")
+    assert set(browser.faults()) == {"limit_rate"}, "its clients can be remembered, and not limited"
+    page = browser.fill({"limit_rate": "", "flow_timeout": "600"}, press="save")
     assert browser.path == "/farms/straight"
     assert "ip address add 192.0.2.191/32 dev lo" in page.one(id="backend-setup").text
     assert "arp_ignore=1" in page.one(id="backend-setup").text
     assert "600 s; UDP 120 s" in page.text
     assert "Direct (layer 2)" in page.text
-    assert shared_agent.client().farm("straight").farm.flow_timeout == 600
+    kept = shared_agent.client().farm("straight").farm
+    assert (kept.flow_timeout, kept.persistence) == (600, "address")
+    assert "remembers nobody" not in browser.open("/farms/straight/clients").text
 
 
 def test_a_tunnel_farm_says_how_the_ends_of_its_tunnels_are_set_up(browser, shared_agent):
@@ -49,8 +51,8 @@ def test_a_tunnel_farm_says_how_the_ends_of_its_tunnels_are_set_up(browser, shar
     form = browser.open("/farms/far/edit")
     assert "open" in form.one(id="part-flows").attributes
     assert "ip link set ip6tnl0 up" in form.one(id="part-flows").text
-    browser.fill({"persistence": "address"}, press="save")
-    assert "use the scheduler source-hash" in browser.faults()["persistence"]
+    browser.fill({"limit_rate": "5"}, press="save")
+    assert "is not possible with" in browser.faults()["limit_rate"]
 
 
 def test_a_stateless_farm_has_timeouts_and_needs_nothing_of_its_backends(browser, shared_agent):
