@@ -19,12 +19,16 @@ def write(directory: Path, snapshot: Snapshot) -> None:
     """Replace the copy. Raises StoreError; the old copy is whole then."""
     content = {field.name: getattr(snapshot, field.name) for field in fields(snapshot)}
     content["time"] = snapshot.time.isoformat()
-    # The document is in canonical form: at 10 000 farms it takes seconds to be written anew.
-    words = {name: snapshot.document if name == "document" else _canonical(value) for name, value in content.items()}
-    text = b"{" + b",".join(b'"%b":%b' % (name.encode(), words[name]) for name in sorted(words)) + b"}"
-    digest = hashlib.sha256(text).hexdigest().encode()
-    whole = b'{"format":%d,"sha256":"%b",\n"snapshot":%b}\n' % (FORMAT, digest, text)
-    write_atomically(directory / NAME, whole)
+    # The document is in canonical form: at 10 000 farms it takes seconds to be written anew, and 20 MB to be copied.
+    text: list[bytes] = []
+    for name, value in sorted(content.items()):
+        text += b"," if text else b"{", _canonical(name), b":", value if name == "document" else _canonical(value)
+    text.append(b"}")
+    digest = hashlib.sha256()
+    for piece in text:
+        digest.update(piece)
+    head = b'{"format":%d,"sha256":"%b",\n"snapshot":' % (FORMAT, digest.hexdigest().encode())
+    write_atomically(directory / NAME, head, *text, b"}\n")
 
 
 def read(directory: Path) -> Snapshot | None:

@@ -43,10 +43,13 @@ class Snapshot(Entry):
     document: bytes
     """The canonical document, exactly the bytes that `digest` is of."""
 
-    def configuration(self) -> Configuration:
-        """The document as a Configuration. Raises agent.model.Invalid if today's rules refuse it."""
+    def configuration(self, before: Configuration | None = None) -> Configuration:
+        """The document as a Configuration. Raises agent.model.Invalid if today's rules refuse it.
+
+        `before` as in agent.model.validate.
+        """
         # Not agent.model.parse: that limits what comes from outside, and the canonical form may be longer than that.
-        return validate(json.loads(self.document))
+        return validate(json.loads(self.document), before)
 
 
 @dataclass(frozen=True)

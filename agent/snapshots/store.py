@@ -70,6 +70,8 @@ class Store:
         self._lock = threading.RLock()
         # A pending snapshot that could not be marked as abandoned on the disk: it is, as far as anybody asks.
         self._forgotten: int | None = None
+        # What was prepared last: one copy of a document is enough.
+        self._prepared: Snapshot | None = None
 
     @classmethod
     def open(
@@ -172,7 +174,8 @@ class Store:
                 raise
             self._write_error = None
             self._forgotten = None
-            return Snapshot(**(vars(entry) | {"number": number, "document": document}))
+            self._prepared = Snapshot(**(vars(entry) | {"number": number, "document": document}))
+            return self._prepared
 
     def confirm(self, number: int) -> Snapshot:
         """The pending snapshot is in force. Raises NotPending, StoreError (then it is pending still)."""
@@ -189,7 +192,8 @@ class Store:
                 self._write_error = error
                 raise
             self._write_error = None
-            self._in_force = rows.with_document(found, found.document, "committed")
+            whole = self._prepared if found == self._prepared else found
+            self._in_force, self._prepared = rows.with_document(whole, whole.document, "committed"), None
             # The database alone then holds it, without its log.
             self._database.checkpoint()
             if self.lasting:

@@ -25,14 +25,17 @@ def store_error(error: OSError, path: Path) -> StoreError:
     return StoreFailed(words)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file so that after a power cut it is the old or the new one, whole. Raises StoreError."""
+def write_atomically(path: Path, *content: bytes) -> None:
+    """Replace a file so that after a power cut it is the old or the new one, whole. Raises StoreError.
+
+    `content` may come in pieces, one after another.
+    """
     fresh = path.with_name(path.name + ".new")
     try:
         try:
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-                file.write(content)
+                file.writelines(content)
                 file.flush()
                 os.fsync(descriptor)
             fresh.rename(path)
