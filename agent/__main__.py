@@ -7,11 +7,13 @@ import sys
 
 from agent.cli import main
 
+THRESHOLDS = (50_000, 50, 100)
+"""Of the garbage collector. A large document is hundreds of thousands of objects that all stay: with the usual ones a
+third of the time that it takes to read one goes into looking for cycles among them."""
+
 
 def _serve() -> int:
-    # A large document is hundreds of thousands of objects that all stay: with the usual thresholds a third of the time
-    # that it takes to read one goes into looking for cycles among them.
-    gc.set_threshold(50_000, 50, 100)
+    gc.set_threshold(*THRESHOLDS)
     # aiohttp reads the certificates of all the world's authorities when it is imported, which is a tenth of the
     # start. The agent is a client of nobody.
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)

@@ -94,15 +94,14 @@ async def get_configuration(call: Call) -> web.Response:
 async def put_configuration(call: Call) -> web.Response:
     """Put a document in force."""
     parent = call.parent()
-    config = await asyncio.to_thread(call.controller.codec.parse, await call.body())
+    config = await _read(call)
     snapshot = await call.controller.commit(config, author=call.author, comment=call.comment, parent=parent)
     return await made(call, snapshot, "commit")
 
 
 async def preview(call: Call) -> web.Response:
     """What the kernel would hold."""
-    config = await asyncio.to_thread(call.controller.codec.parse, await call.body())
-    return answer(await call.controller.preview(config))
+    return answer(await call.controller.preview(await _read(call)))
 
 
 async def list_farms(call: Call) -> web.Response:
@@ -132,6 +131,10 @@ async def list_lists(call: Call) -> web.Response:
     return answer(NetworkLists(found), tag=number)
 
 
+async def _read(call: Call) -> Configuration:
+    return await asyncio.to_thread(call.controller.codec.parse, await call.body(), call.controller.config)
+
+
 async def _commit(call: Call, shelf: Shelf, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> "Snapshot":
     """Commit the document in force with its farms, or its lists, changed.
 
@@ -145,7 +148,7 @@ async def _commit(call: Call, shelf: Shelf, change: Callable[[Mapping[str, Any]]
             raise Conflict(number)
         content = {field: getattr(config, field) for field in type(config).model_fields}
         content[shelf.field] = change(content[shelf.field])
-        changed = await asyncio.to_thread(validate, content)
+        changed = await asyncio.to_thread(validate, content, config)
         try:
             return await call.controller.commit(changed, author=call.author, comment=call.comment, parent=number)
         except Conflict:

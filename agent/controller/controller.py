@@ -208,7 +208,7 @@ class Controller:
 
     async def rollback(self, number: int, *, author: str, comment: str = "", parent: int | None = None) -> Snapshot:
         """Commit the document of snapshot `number` anew. Raises NotFound, StoreDamaged and what `commit` does."""
-        config = await self._run(lambda: self.store.get(number).configuration())
+        config = await self._run(lambda: self.store.get(number).configuration(self._config))
         return await self.commit(
             config, author=author, comment=comment or f"Rollback to snapshot {number}", parent=parent
         )

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agent.dataplane import Kernel, Offered, answered
-from agent.model import Configuration, Fault, Link, taken, unreachable, unusable
+from agent.model import Configuration, Farm, Fault, Link, taken, unreachable, unusable
 from agent.model.state import Trouble
-from agent.model.types import Address
+from agent.model.types import Address, Network
 from agent.system import ethtool, hostname, networkd, queues, ways
 from agent.system.addresses import VirtualAddresses
 from agent.system.command import CommandFailed
@@ -37,6 +37,8 @@ class Host:
         self._present: Sequence[SystemLink] = ()
         self._changed: Callable[[], None] = lambda: None
         self._again: asyncio.TimerHandle | None = None
+        self._fitted_to: object = None
+        self._fitting: Mapping[str, Farm] = {}
         self._can: tuple[frozenset[tuple[str, int]], bool] | None = None
 
     def links(self) -> list[SystemLink]:
@@ -50,28 +52,37 @@ class Host:
             self._can = there, ethtool.offloads(sorted(name for name, _index in there))
         return kernel.offer(*self._can)
 
-    def misplaced(self, config: Configuration) -> Iterator[Fault]:
+    def misplaced(self, config: Configuration) -> list[Fault]:
         """A fault for each virtual address in no network of a link, and each address that no host can have there.
 
         As far as that can be known now: with DHCP the networks are those of the present leases; without a lease
         nobody knows, and nothing is refused.
         """
+        own, known = self._around(config)
+        around = (config.links, own, known)
+        # The same farm is as well placed as it was, as long as the links are the same.
+        before = self._fitting if self._fitted_to == around else {}
+        farms = {name: farm for name, farm in config.farms.items() if before.get(name) is not farm}
+        others = config.model_copy(update={"farms": farms})
+        found = list(taken(others, own))
+        if known is not None:
+            found += [*unreachable(others, known), *unusable(others, known)]
+        if not found:
+            self._fitted_to, self._fitting = around, config.farms
+        return found
+
+    def _around(self, config: Configuration) -> tuple[Collection[Address], list[Network] | None]:
+        """The addresses of links, and the networks on them, that only the machine knows; None: nobody does."""
         links = self.links()
         if self._directory is None:
-            known = networks(links)
-            yield from unreachable(config, known)
-            yield from unusable(config, known)
-            yield from taken(config, own_addresses(links))
-            return
+            return own_addresses(links), networks(links)
         wanted = networkd.effective(config.links, links)
         asking = [link for link in links if link.name in wanted and wanted[link.name].dhcp]
-        yield from taken(config, own_addresses(asking))
         leased = {link.name: link.networks() for link in asking}
-        if asking and all(leased.values()):
-            fixed = [interface.network for link in wanted.values() for interface in link.addresses]
-            known = [*fixed, *(network for found in leased.values() for network in found)]
-            yield from unreachable(config, known)
-            yield from unusable(config, known)
+        if not asking or not all(leased.values()):
+            return own_addresses(asking), None
+        fixed = [interface.network for link in wanted.values() for interface in link.addresses]
+        return own_addresses(asking), [*fixed, *(network for found in leased.values() for network in found)]
 
     def not_yet(self, address: Address) -> str | None:
         """Why the links do not lead to `address` yet, in words, as of the last `configure`; None when they do.

@@ -54,8 +54,9 @@ def health_of(verdicts: Mapping[str, Verdict]) -> dict[str, Health]:
 
 
 def all_health(farms: Mapping[str, Farm], checker: Checker) -> dict[str, dict[str, Health]]:
-    """The health of each backend of each of `farms` that is enabled."""
-    return {name: health_of(verdicts_on(farm, checker)) for name, farm in farms.items() if farm.enabled}
+    """The health of each backend of each of `farms` that is enabled and has checks; that of all others is unknown."""
+    asking = ((name, farm) for name, farm in farms.items() if farm.enabled and farm.checks)
+    return {name: health_of(verdicts_on(farm, checker)) for name, farm in asking}
 
 
 def full_of(farm: str, full: Full) -> list[str]:

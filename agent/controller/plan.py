@@ -11,7 +11,7 @@ from agent.dataplane import Assignment, Kernel, KernelRefused, Offered, Ruleset,
 from agent.health import Checker
 from agent.model import MAX_BYTES, Configuration, Farm, Fault, pointer
 from agent.model.state import Health, Role
-from agent.scheduling import Times, roles, weights
+from agent.scheduling import Times, constant, roles, weights
 from agent.system.links import SystemLink, near, own_addresses, placed_addresses
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,8 @@ def plan_for(
     """
     now, health = monotonic(), all_health(config.farms, checker)
     times = times.after(config.farms, health, now)
-    effective, known = _decided(config.farms, health, times, now, full)
+    before = previous if isinstance(previous, Ruleset) else None
+    effective, known = _decided(config.farms, health, times, now, full, before=before)
     own, placed = own_addresses(links), placed_addresses(links)
     ruleset = compile_ruleset(config, effective, own, previous, known, near=near(links), placed=placed, offered=offered)
     return Plan(ruleset, times, now)
@@ -93,12 +94,22 @@ def size_fault(size: int) -> Fault | None:
 
 
 def _decided(
-    farms: Mapping[str, Farm], health: Mapping[str, Mapping[str, Health]], times: Times, now: float, full: Full
-) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, Role]]]:
-    """Effective weights and roles of the farms whose health is told."""
-    known = {
-        name: roles(farms[name], each, times.drained(name, farms[name], now), full_of(name, full))
-        for name, each in health.items()
-    }
-    effective = {name: weights(farms[name], each, times.steps(name, farms[name], now)) for name, each in known.items()}
+    farms: Mapping[str, Farm],
+    health: Mapping[str, Mapping[str, Health]],
+    times: Times,
+    now: float,
+    full: Full,
+    *,
+    before: Ruleset | None = None,
+) -> tuple[dict[str, Mapping[str, int]], dict[str, Mapping[str, Role]]]:
+    """Effective weights and roles of the farms that are enabled; `before` is what they may be taken from."""
+    effective: dict[str, Mapping[str, int]] = {}
+    known: dict[str, Mapping[str, Role]] = {}
+    for name, farm in farms.items():
+        held = [part for _, part in before.sides(name)] if before else []
+        if len(held) == 1 and held[0].farm is farm and constant(farm):
+            effective[name], known[name] = held[0].weights, held[0].roles
+        elif farm.enabled:
+            known[name] = roles(farm, health.get(name, {}), times.drained(name, farm, now), full_of(name, full))
+            effective[name] = weights(farm, known[name], times.steps(name, farm, now))
     return effective, known

@@ -72,13 +72,18 @@ def compile_ruleset(
     before = previous.assignment if isinstance(previous, Ruleset) else previous or Assignment()
     tunnels = tunnel_indexes(_tunnelled(farms), before.tunnels)
     reaches = {side: _reach(side, farm, near, own_addresses, tunnels) for side, farm in farms.items()}
-    wanted = {side: usable(side, farm, weights.get(side.farm, {})) for side, farm in farms.items()}
-    known = {side: roles_of(side, farm, wanted[side], (roles or {}).get(side.farm, {})) for side, farm in farms.items()}
-    unchanged = {
-        side
-        for side, farm in farms.items()
-        if side in parts and _same(parts[side], farm, wanted[side], known[side]) and parts[side].reach == reaches[side]
-    }
+    wanted: dict[Side, Mapping[str, int]] = {}
+    known: dict[Side, Mapping[str, Role]] = {}
+    unchanged: set[Side] = set()
+    for side, farm in farms.items():
+        part, given, told = parts.get(side), weights.get(side.farm, {}), (roles or {}).get(side.farm, {})
+        if part and part.farm is farm and part.weights == given and part.roles == told:
+            wanted[side], known[side] = given, told  # of 10 000 farms nearly all
+        else:
+            wanted[side] = usable(side, farm, given)
+            known[side] = roles_of(side, farm, wanted[side], told)
+        if part and part.reach == reaches[side] and _same(part, farm, wanted[side], known[side]):
+            unchanged.add(side)
     assignment = replace(assign(farms, wanted, before, unchanged), tunnels=tunnels)
     result: dict[Side, Part] = {}
     for side, farm in farms.items():
@@ -104,8 +109,9 @@ def _reach(
     tunnels: Mapping[str, int],
 ) -> Reach:
     if not farm.at_ingress:
-        asked = farm.addresses if screening.screened(farm) else ()
-        return Reach(own=frozenset(each for each in asked if each.version == side.family and each in own))
+        if not screening.screened(farm):
+            return NOWHERE
+        return Reach(own=frozenset(each for each in farm.addresses if each.version == side.family and each in own))
     if farm.forwarding == "tunnel":
         return forwarded.tunnelled(farm, backend_keys(side, farm), tunnels, own)
     networks = [(index, network) for _, index, network in near if index is not None]
@@ -195,7 +201,8 @@ def compile_side(
         elements |= _limited(side, farm, str(numbers.mark))
         elements |= _targets(side, farm, numbers)
     shares = {who: count / len(sequence) for who, count in Counter(sequence).items()}
-    return Part(farm, weights, roles, numbers, elements, failed, cut, shares, reach)
+    chains = _chains(side, farm, weights, numbers, reach)
+    return Part(farm, weights, roles, numbers, elements, failed, cut, shares, reach, chains)
 
 
 def _balanced(
@@ -285,36 +292,37 @@ def chains_of(
     parts: Mapping[Side, Part], wholes: Mapping[str, Whole], links: Iterable[tuple[int, str]] = ()
 ) -> frozenset[Chain]:
     """The chains that these want and that are not of the skeleton. `links`: index and name of each."""
-    found: set[Chain] = {*quality.chains_of(whole.farm for whole in wholes.values())}
     kinds: dict[Family, str] = {}
-    rewritten: set[Family] = set()
+    rewritten = {side.family for side, part in parts.items() if part.farm.forwarding == "stateless"}
     for side, part in parts.items():
-        ingress = part.farm.at_ingress
-        picker = part.numbers.picker if part.weights else None
-        if picker and ingress:
-            found.add(picking(picker))
-        elif isinstance(picker, HashPicker):
-            found.add(picker)
-        if ingress:
+        if part.farm.at_ingress:
             kind = {*kinds.get(side.family, ""), forwarded.kind_of(part.farm, side.family)}
             kinds[side.family] = "".join(sorted(kind))
-            rewritten.update({side.family} if part.farm.forwarding == "stateless" else ())
-            found.update(forwarded.chains_of(part.farm, side.family))
-        persistence = Persistence.of(part.farm, side.family, part.numbers.mark)
-        # Clients in a map of the farm's own outlive a time without backends, as those in the shared ones do.
-        if persistence and (part.weights or persistence.size is not None):
-            found.add(at_ingress(persistence) if ingress else persistence)
-        # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
-        if not ingress:
-            found |= policies(part.farm, side.family)
-        found |= sources.chains_of(part.farm, side.family)
-        if screening.screened(part.farm):
-            found |= screening.chains_of(part.farm, side.family, own=bool(part.reach.own))
-    for way in kinds.items():
-        found.update(course(*way))
-    found.update(answer(family) for family in rewritten)
+    ways = [course(*way) for way in kinds.items()]
     gates = [*(entrances(links, kinds) if kinds else ()), *(leaves(links, rewritten) if rewritten else ())]
-    return frozenset(found).union(gates)
+    wanted = (part.chains for part in parts.values())
+    return frozenset(gates).union(quality.chains_of(whole.farm for whole in wholes.values()), *ways, *wanted)
+
+
+def _chains(side: Side, farm: Farm, weights: Mapping[str, int], numbers: SideNumbers, reach: Reach) -> frozenset[Chain]:
+    """The chains that one side wants."""
+    found: set[Chain] = {*sources.chains_of(farm, side.family)}
+    picker = numbers.picker if weights else None
+    if farm.at_ingress:
+        found.update(forwarded.chains_of(farm, side.family))
+        found |= {picking(picker)} if picker else set()
+        found |= {answer(side.family)} if farm.forwarding == "stateless" else set()
+    else:
+        found |= {picker} if isinstance(picker, HashPicker) else set()
+        # Also while nobody serves: a source's open connections are known to the sets that go with the chain.
+        found |= policies(farm, side.family)
+    persistence = Persistence.of(farm, side.family, numbers.mark)
+    # Clients in a map of the farm's own outlive a time without backends, as those in the shared ones do.
+    if persistence and (weights or persistence.size is not None):
+        found.add(at_ingress(persistence) if farm.at_ingress else persistence)
+    if screening.screened(farm):
+        found |= screening.chains_of(farm, side.family, own=bool(reach.own))
+    return frozenset(found)
 
 
 def _offload(offered: Offered, parts: Mapping[Side, Part], previous: Ruleset | None) -> Offload | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from agent.dataplane.assignment import Side
 from agent.dataplane.compile import Roles, chains_of, compile_side, roles_of, usable
 from agent.dataplane.pool import HashPicker, Picker, Pool, fits
-from agent.dataplane.ruleset import Chain, Part, Ruleset
+from agent.dataplane.ruleset import Part, Ruleset
 
 
 def reweigh(ruleset: Ruleset, weights: Mapping[str, Mapping[str, int]], roles: Roles | None = None) -> Ruleset:
@@ -30,14 +30,10 @@ def reweigh(ruleset: Ruleset, weights: Mapping[str, Mapping[str, int]], roles: R
                 pool = Pool(ruleset.turns())
             numbers = replace(numbers, picker=pool.choose(wanted.values()))
         parts[side] = compile_side(side, part.farm, wanted, known, numbers, reach=part.reach)
-    if any(_structure(side, part) != _structure(side, ruleset.parts[side]) for side, part in parts.items()):
+    if any(part.chains != ruleset.parts[side].chains for side, part in parts.items()):
         chains = chains_of({**ruleset.parts, **parts}, ruleset.wholes, ruleset.links)
     return ruleset.reweighed(parts, chains) if parts else ruleset
 
 
 def _keeps(picker: Picker | HashPicker | None, weights: Mapping[str, int]) -> bool:
     return isinstance(picker, HashPicker) or (picker is not None and fits(picker, weights.values()))
-
-
-def _structure(side: Side, part: Part) -> frozenset[Chain]:
-    return chains_of({side: part}, {})

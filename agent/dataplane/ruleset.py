@@ -60,6 +60,8 @@ class Part:
     """The marks of those that lose all their connections."""
     shares: Mapping[str, float]
     reach: Reach = NOWHERE
+    chains: frozenset[Chain] = frozenset()
+    """The chains that it wants and that are not of the skeleton."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def askers(config: Configuration) -> dict[Target, list[str]]:
     """
     result: dict[Target, list[str]] = {}
     for name, farm in config.farms.items():
-        if farm.enabled:
+        if farm.enabled and farm.checks:
             asked = [backend for backend in farm.backends.values() if backend.state != "disabled"]
             for check in farm.checks:
                 for target in {target_of(farm, backend, check) for backend in asked}:

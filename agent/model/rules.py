@@ -44,16 +44,26 @@ MAX_CLIENTS = 4_194_304
 """Clients that such farms remember together at most: they take 500 MB of the kernel's memory."""
 
 
-def faults(config: Configuration) -> Iterator[Fault]:
-    """Every fault of a document whose fields are each well-formed."""
+def faults(config: Configuration, before: Configuration | None = None) -> Iterator[Fault]:
+    """Every fault of a document whose fields are each well-formed.
+
+    `before` is a document without faults: a farm that is the same object there has none of those of a farm alone.
+    """
+    known = before.farms if before else {}
+    others = {name: farm for name, farm in config.farms.items() if known.get(name) is not farm}
     for rule in _RULES:
         yield from rule(config)
-    yield from network_rules.faults(config)
+    virtual = config.virtual_addresses()
+    came = before is None or virtual - before.virtual_addresses()
+    yield from _backends(config.farms if came else others, virtual)
+    # What they ask of a farm depends on the links, and on no other farm.
+    alike = before is not None and before.links == config.links
+    yield from network_rules.faults(config.model_copy(update={"farms": others}) if alike else config)
     yield from ingress_rules.size(config)
     yield from ingress_rules.answers(config)
     yield from pool_rules.faults(config)
     yield from ingress_rules.tunnels(config)
-    for name, farm in config.farms.items():
+    for name, farm in others.items():
         yield from farm_rules.faults(name, farm)
         yield from ingress_rules.faults(name, farm)
 
@@ -224,9 +234,8 @@ def _served(config: Configuration) -> dict[tuple[Address, str], list[tuple[PortR
     return result
 
 
-def _backends(config: Configuration) -> Iterator[Fault]:
-    virtual = config.virtual_addresses()
-    for name, farm in config.farms.items():
+def _backends(farms: Mapping[str, Farm], virtual: Collection[Address]) -> Iterator[Fault]:
+    for name, farm in farms.items():
         seen: dict[tuple[Address, int | None], str] = {}
         only = farm_rules.only_port(farm)
         for backend_name, backend in sorted(farm.backends.items()):
@@ -255,7 +264,7 @@ def _backends(config: Configuration) -> Iterator[Fault]:
 
 def _management(config: Configuration) -> Iterator[Fault]:
     own = {interface.ip: name for name, link in config.links.items() for interface in link.addresses}
-    for name, farm in config.farms.items():
+    for name, farm in config.farms.items() if own else ():
         if not farm.enabled:
             continue
         for index, address in enumerate(farm.addresses):
@@ -282,6 +291,5 @@ _RULES = (
     _limits,
     _lists,
     _overlaps,
-    _backends,
     _management,
 )

@@ -4,8 +4,9 @@
 import hashlib
 import json
 import marshal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
@@ -56,13 +57,27 @@ def load(text: bytes | str) -> Any:
         raise Invalid([Fault("", f"is not a JSON document: {error}")]) from None
 
 
-def validate(content: object) -> Configuration:
-    """Make a Configuration of parsed JSON. Raises Invalid with every fault."""
+def validate(content: object, before: Configuration | None = None) -> Configuration:
+    """Make a Configuration of parsed JSON. Raises Invalid with every fault.
+
+    `before` is a document without faults: farms and lists that equal those of it are its objects, not others, and are
+    not looked at again where the rest of the document makes no difference.
+    """
     config = conform(Configuration, content)
-    found = list(islice(rule_faults(config), MAX_FAULTS))
+    if before is not None:
+        config = config.model_copy(
+            update={part: _shared(getattr(config, part), getattr(before, part)) for part in _KEPT}
+        )
+    found = list(islice(rule_faults(config, before), MAX_FAULTS))
     if found:
         raise Invalid(found)
     return config
+
+
+def _shared(entries: Mapping[str, M], before: Mapping[str, M]) -> dict[str, M]:
+    """`entries`, of which those that are as they were before are the same objects."""
+    held = ((name, each, before.get(name)) for name, each in entries.items())
+    return {name: old if old is not None and old is not each and old == each else each for name, each, old in held}
 
 
 def conform(model: type[M], content: object) -> M:
@@ -92,36 +107,57 @@ class Codec:
 
     def __init__(self) -> None:
         self._read: dict[str, dict[str, tuple[bytes, Any]]] = {name: {} for name in _KEPT}
-        self._written: dict[str, dict[str, tuple[Any, str]]] = {name: {} for name in _KEPT}
+        self._written: dict[str, dict[str, tuple[Any, int, int]]] = {name: {} for name in _KEPT}
+        """What stands where in `_text`."""
+        self._text = b""
 
-    def parse(self, text: bytes | str) -> Configuration:
-        """The same as the function `parse`; a farm that stands there in the words of the last time is that object."""
+    def parse(self, text: bytes | str, before: Configuration | None = None) -> Configuration:
+        """The same as the function `parse`, with `before` as in `validate`.
+
+        A farm that stands there in the words of the last time is that object.
+        """
         content = load(text)
         if not isinstance(content, dict):
             return validate(content)
         words: dict[str, dict[str, bytes]] = {}
-        for part, before in self._read.items():
+        for part, known in self._read.items():
             if isinstance(content.get(part), dict):
                 words[part] = {name: _hash(part, each) for name, each in content[part].items()}
-                for name, known in before.items():
-                    if words[part].get(name) == known[0]:
-                        content[part][name] = known[1]
-        config = validate(content)
+                for name, (told, each) in known.items():
+                    if words[part].get(name) == told:
+                        content[part][name] = each
+        config = validate(content, before)
         for part, hashes in words.items():
             self._read[part] = {name: (hashes[name], each) for name, each in getattr(config, part).items()}
         return config
 
     def canonical(self, config: Configuration) -> bytes:
         """The same as the function `canonical`."""
-        members = {name: _plain(value) for name, value in config.model_dump(mode="json", exclude={*_KEPT}).items()}
-        for part, before in self._written.items():
-            entries = {}
-            for name, each in sorted(getattr(config, part).items()):
-                known = before.get(name)
-                entries[name] = known if known and known[0] is each else (each, _plain(each.model_dump(mode="json")))
-            self._written[part] = entries
-            members[part] = "{" + ",".join([f"{_plain(name)}:{text}" for name, (_, text) in entries.items()]) + "}"
-        return ("{" + ",".join(f"{_plain(name)}:{members[name]}" for name in sorted(members)) + "}").encode()
+        rest = config.model_dump(mode="json", exclude={*_KEPT})
+        text, written = BytesIO(), {}
+        for member in sorted({*rest, *_KEPT}):
+            text.write(f"{',' if text.tell() else '{'}{_plain(member)}:".encode())
+            if member in _KEPT:
+                written[member] = self._write(text, member, getattr(config, member))
+            else:
+                text.write(_plain(rest[member]).encode())
+        text.write(b"}")
+        self._text, self._written = text.getvalue(), written
+        return self._text
+
+    def _write(self, text: BytesIO, part: str, entries: Mapping[str, BaseModel]) -> dict[str, tuple[Any, int, int]]:
+        """Write a part; returns what stands where."""
+        known, before = self._written[part], memoryview(self._text)
+        places: dict[str, tuple[Any, int, int]] = {}
+        text.write(b"{")
+        for name, each in sorted(entries.items()):
+            text.write(b"," if places else b"")
+            begin = text.tell()
+            old, first, last = known.get(name, (None, 0, 0))
+            text.write(before[first:last] if old is each else _member(name, each))
+            places[name] = each, begin, text.tell()
+        text.write(b"}")
+        return places
 
 
 def _hash(part: str, content: Any) -> bytes:
@@ -132,6 +168,10 @@ def _hash(part: str, content: Any) -> bytes:
         # It writes 2000 levels; how many are read depends on Python's version.
         raise Invalid([Fault(pointer(part), "is nested too deeply")]) from None
     return hashlib.blake2b(written, digest_size=16).digest()
+
+
+def _member(name: str, entry: BaseModel) -> bytes:
+    return f"{_plain(name)}:{_plain(entry.model_dump(mode='json'))}".encode()
 
 
 def _plain(content: Any) -> str:

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -92,17 +93,23 @@ def _address(text: str) -> Address:
 
 def host_address(value: Any) -> Address:
     """An address that a host can have, of a text. Raises PydanticCustomError."""
-    if isinstance(value, IPv4Address | IPv6Address):
-        address: Address = value
-    else:
-        try:
-            if not isinstance(value, str) or "%" in value:
-                raise ValueError
-            address = _address(value)
-        except ValueError:
-            raise PydanticCustomError(
-                "address", "is not an IP address; write it like 192.0.2.10 or 2001:db8::10"
-            ) from None
+    return _host(value) if isinstance(value, str) else _a_host(value)
+
+
+@lru_cache(maxsize=4096)
+def _host(text: str) -> Address:
+    """The address of a host; one object for all who name it: servers have many farms, addresses many ports."""
+    try:
+        address = None if "%" in text else _address(text)
+    except ValueError:
+        address = None
+    return _a_host(address)
+
+
+def _a_host(address: Any) -> Address:
+    """What is given, if it is an address that a host can have."""
+    if not isinstance(address, IPv4Address | IPv6Address):
+        raise PydanticCustomError("address", "is not an IP address; write it like 192.0.2.10 or 2001:db8::10")
     if address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local:
         raise PydanticCustomError(
             "address_kind",

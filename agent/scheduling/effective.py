@@ -36,6 +36,16 @@ def roles(
     return found
 
 
+def constant(farm: Farm) -> bool:
+    """Whether roles and weights follow from `farm` alone: nothing of it is checked, timed or counted."""
+    return (
+        not farm.checks
+        and farm.slow_start is None
+        and farm.drain_timeout is None
+        and all(backend.max_connections is None for backend in farm.backends.values())
+    )
+
+
 def _role(backend: Backend, health: Health, drained: bool) -> Role:
     if backend.state == "disabled":
         return "disabled"

@@ -6,6 +6,7 @@ result; processor time is user and system of the process, so that what else the 
 """
 
 import asyncio
+import gc
 import importlib
 import itertools
 import json
@@ -121,14 +122,14 @@ async def _commit() -> None:
         content["farms"][f"farm{1000 * number}"] |= {"scheduler": "priority"}
         text = json.dumps(content).encode()
         begin = time.process_time()
-        await controller.commit(controller.codec.parse(text), author="bench")
+        await controller.commit(controller.codec.parse(text, controller.config), author="bench")
         whole.append(time.process_time() - begin)
         # PUT of a farm.
         begin = time.process_time()
         now = {field: getattr(controller.config, field) for field in type(controller.config).model_fields}
         now["farms"] = {**controller.config.farms, f"farm{1000 * number}": document(1)["farms"]["farm0"]}
         now["farms"][f"farm{1000 * number}"]["ports"] = [2000 + number]
-        await controller.commit(validate(now), author="bench")
+        await controller.commit(validate(now, controller.config), author="bench")
         single.append(time.process_time() - begin)
     _say("one farm changed in a document of 10 000: commit, validation included", statistics.median(whole), "s")
     _say("one farm put to 10 000: commit, validation included", statistics.median(single), "s")
@@ -230,4 +231,5 @@ PARTS = {"load": load, "commit": commit, "lost": lost}
 
 if __name__ == "__main__":
     sys.path.insert(0, str(PROJECT))
+    gc.set_threshold(*importlib.import_module("agent.__main__").THRESHOLDS)
     PARTS[sys.argv[1]]()
