@@ -35,6 +35,8 @@ class Words:
     """Whether it may be null."""
     rows: int = 0
     """So many lines its text takes; 0 for one that has a single one."""
+    secret: str = ""
+    """The kind of secret that it names, if it names one."""
 
     @property
     def range(self) -> str:
@@ -63,6 +65,7 @@ def words(part: str, field: str) -> Words:
         options=tuple(Option(value, _sentence(said.get(value, ""))) for value in values),
         optional={"type": "null"} in schema.get("anyOf", ()),
         rows=schema.get("rows", 0),
+        secret=str(inner.get("secret", "")),
     )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Farms: list, one farm, create, edit, delete."""
 
+from contextlib import suppress
 from typing import Any
 
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
@@ -224,11 +225,17 @@ def _conflict(form: FarmForm, name: str | None, current: int) -> Answer:
 
 def _page(form: FarmForm, name: str | None, *, status: int = 200, **more: Any) -> tuple[str, int]:
     known = {"top": [], "focus": None, "meanwhile": None, "preview": None} | more
-    try:
+    lists: list[str] = []
+    secrets: dict[str, list[str]] = {}
+    # Without an agent what is chosen stands there all the same.
+    with suppress(AgentDown):
         lists = sorted(agent().network_lists().lists)
-    except AgentDown:
-        lists = []  # what is chosen stands there all the same
-    return render_template("farms/form.html", form=form, name=name, lists=lists, check_kinds=KINDS, **known), status
+        for secret, told in sorted(agent().secrets().items()):
+            secrets.setdefault(told.kind, []).append(secret)
+    page = render_template(
+        "farms/form.html", form=form, name=name, lists=lists, secrets=secrets, check_kinds=KINDS, **known
+    )
+    return page, status
 
 
 def _remove(entries: Any, index: str) -> None:

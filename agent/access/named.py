@@ -4,7 +4,7 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ssl import SSLContext, SSLError
 
@@ -35,6 +35,7 @@ class _Kept:
     kind: SecretKind
     value: str
     changed: float
+    version: object = field(default_factory=object)
 
 
 class NamedSecrets(SecretReader):
@@ -117,6 +118,11 @@ class NamedSecrets(SecretReader):
         except SSLError:
             # It was taken once; a newer OpenSSL, or a stricter context, does not take what an older one did.
             raise SecretMissing(f"OpenSSL does not take the certificate {name} any more; replace it") from None
+
+    def version(self, name: str) -> object:
+        """As SecretReader has it."""
+        found = self._kept.get(name)
+        return found and found.version
 
     def authorities(self, name: str) -> str:
         """As SecretReader has it."""

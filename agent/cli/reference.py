@@ -136,7 +136,8 @@ def _default(content: Schema) -> str:
 
 
 def _unit(content: Schema) -> str:
-    return {"s": "seconds"}.get(content.get("unit", ""), "")
+    units = {"s": "seconds", "days": "days"}
+    return next((units[each["unit"]] for each in (content, *content.get("anyOf", ())) if each.get("unit") in units), "")
 
 
 def _target(content: Schema) -> str:

@@ -20,7 +20,7 @@ from agent.controller.plan import Plan, adopted, kernel_fault, plan_after, plan_
 from agent.controller.secrecy import Secrecy
 from agent.controller.tracing import Tracing
 from agent.dataplane import Assignment, Clients, Kernel, KernelRefused, Ruleset, script
-from agent.health import Checker, Target, Verdict, askers, targets
+from agent.health import Checker, Target, Verdict, askers, probes, targets
 from agent.model import Codec, Configuration, Invalid
 from agent.model.answers import ClientList, Preview
 from agent.model.state import StateNow, SystemNow, Trouble
@@ -68,7 +68,7 @@ class Controller:
         self._times_file = run_directory / "times.json"
         self._provisioning = provisioning
         self._settings = settings or KernelSettings()
-        self._checker = Checker(self._health_changed, not_yet=host.not_yet)
+        self._checker = Checker(self._health_changed, probes=probes(access.named), not_yet=host.not_yet)
         self.codec = Codec()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._lock = asyncio.Lock()
@@ -261,11 +261,7 @@ class Controller:
         """What is wrong with the appliance and needs a person. Waits for the stores; call it in a thread."""
         found = [*self.store.troubles(), *self.access.troubles(), *self._opening, *self._converging]
         found += [*self.secrets.troubles(), *self._settings.troubles(), *self._counted.troubles()]
-        found += offload_troubles(self._ruleset)
-        hindrance = self._checker.hindrance()
-        if hindrance:
-            found.append(Trouble(code="checks-hindered", message=hindrance))
-        return found
+        return [*found, *offload_troubles(self._ruleset), *self._checker.troubles()]
 
     def _held(self) -> Held:
         number = self._in_force.number if self._in_force else None

@@ -4,7 +4,7 @@
 from agent.health.checker import Checker
 from agent.health.probe import Answer, CheckFailed, CheckNotMade, Probe
 from agent.health.rise_fall import RiseFall
-from agent.health.table import PROBES
+from agent.health.table import PROBES, probes
 from agent.health.target import Target, askers, target_of, targets
 from agent.health.verdict import DISABLED, NO_CHECK, Verdict, combine
 
@@ -22,6 +22,7 @@ __all__ = [
     "Verdict",
     "askers",
     "combine",
+    "probes",
     "target_of",
     "targets",
 ]

@@ -4,7 +4,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
@@ -14,7 +14,7 @@ from agent.health.rise_fall import RiseFall
 from agent.health.table import PROBES
 from agent.health.target import Target
 from agent.health.verdict import Verdict
-from agent.model.state import Health
+from agent.model.state import Health, Trouble
 from agent.model.types import Address
 
 _log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class _Checked:
         self.target = target
         self.machine = RiseFall(target.check.rise, target.check.fall, known.health, known.run)
         self.verdict = known.verdict
+        self.warning = ""
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -79,6 +80,8 @@ class _Checked:
             reason += ", as it should be" if ok else ", and should not"
         changed = self.machine.result(ok=ok)
         needed = self.machine.rise if ok else self.machine.fall
+        warned = isinstance(outcome, Answer) and outcome.warning
+        self.warning = f"{self.target.address}, {reason}" if warned else ""
         self._conclude(reason, changed=changed, needed=needed, latency_ms=None if inverted else latency)
         return changed
 
@@ -155,6 +158,15 @@ class Checker:
         """Why tries cannot be made at present for want of something of our own, in words; None when they can."""
         reasons = list(self._hindered.values())  # a copy: other threads ask, too
         return f"{len(reasons)} checks cannot be made: {reasons[0]}" if reasons else None
+
+    def troubles(self) -> Iterator[Trouble]:
+        """What a person has to do something about: tries that cannot be made, and backends that are well, but."""
+        if hindrance := self.hindrance():
+            yield Trouble(code="checks-hindered", message=hindrance)
+        # A copy: other threads ask, too.
+        if warnings := [each.warning for each in list(self._checked.values()) if each.warning]:
+            more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+            yield Trouble(code="checks-warn", message=f"A check warns: {warnings[0]}{more}")
 
     def export(self) -> dict[str, Any]:
         """What is known of every target, to be kept as JSON over a restart of the agent."""

@@ -42,6 +42,8 @@ class Answer:
     """In seconds; None where silence is a success, too, and it was silent."""
     words: str = ""
     """What is to be said of the answer, or of the silence, in the reason, such as "status 200"."""
+    warning: bool = False
+    """Whether the words are a reason to do something soon."""
 
 
 class Probe(Protocol):

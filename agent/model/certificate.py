@@ -38,17 +38,33 @@ class CertificateFacts:
 def read_certificate(der: bytes) -> CertificateFacts:
     """Read a certificate in DER. Raises ValueError for what is none."""
     try:
-        ((_, certificate),) = _parts(der)
-        fields = _parts(_parts(certificate)[0][1])
-        if fields[0][0] == _VERSION:
-            fields = fields[1:]
-        _serial, _algorithm, _issuer, (_, validity), (_, subject), *rest = fields
-        begins, ends = (_time(tag, text) for tag, text in _parts(validity))
+        (_, validity), (_, subject), *rest = _fields(der)
+        begins, ends = _span(validity)
         extensions = next((content for tag, content in rest if tag == _EXTENSIONS), None)
         names = tuple(_names(extensions)) if extensions is not None else ()
         return CertificateFacts(", ".join(_subject(subject)), names, begins, ends)
     except (IndexError, ValueError) as error:
         raise ValueError("this is no certificate") from error
+
+
+def read_end(der: bytes) -> datetime:
+    """When a certificate in DER ends; reads no more of it, so that a huge one is no work. Raises ValueError."""
+    try:
+        return _span(_fields(der)[0][1])[1]
+    except (IndexError, ValueError) as error:
+        raise ValueError("this is no certificate") from error
+
+
+def _fields(der: bytes) -> list[tuple[int, bytes]]:
+    """The fields of a certificate from its validity on: RFC 5280, 4.1."""
+    ((_, certificate),) = _parts(der)
+    fields = _parts(_parts(certificate)[0][1])
+    return fields[4:] if fields[0][0] == _VERSION else fields[3:]
+
+
+def _span(validity: bytes) -> tuple[datetime, datetime]:
+    begins, ends = (_time(tag, text) for tag, text in _parts(validity))
+    return begins, ends
 
 
 def _parts(data: bytes) -> list[tuple[int, bytes]]:

@@ -14,7 +14,7 @@ from ssl import SSLContext
 from types import UnionType
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from agent.model.faults import Fault, pointer
@@ -44,11 +44,15 @@ def _no_value(value: Any) -> Any:
     return value
 
 
-SecretName = Annotated[Name, BeforeValidator(_no_value), _Wanted("text")]
+SecretName = Annotated[Name, BeforeValidator(_no_value), _Wanted("text"), Field(json_schema_extra={"secret": "text"})]
 """The name of a text: a password, passphrase, token, community, signing key."""
-CertificateName = Annotated[Name, BeforeValidator(_no_value), _Wanted("certificate")]
+CertificateName = Annotated[
+    Name, BeforeValidator(_no_value), _Wanted("certificate"), Field(json_schema_extra={"secret": "certificate"})
+]
 """The name of a certificate with its private key."""
-AuthoritiesName = Annotated[Name, BeforeValidator(_no_value), _Wanted("authorities")]
+AuthoritiesName = Annotated[
+    Name, BeforeValidator(_no_value), _Wanted("authorities"), Field(json_schema_extra={"secret": "authorities"})
+]
 """The name of CA certificates that servers are verified by."""
 
 
@@ -59,7 +63,7 @@ class SecretMissing(LookupError):
 class SecretReader(Protocol):
     """What uses secrets gets their values by this, each time anew: a value may be replaced at any time. Quick.
 
-    Every method raises SecretMissing.
+    Every method but `version` raises SecretMissing.
     """
 
     def text(self, name: str) -> str:
@@ -67,6 +71,9 @@ class SecretReader(Protocol):
 
     def load_certificate(self, name: str, context: SSLContext) -> None:
         """Have `context` identify itself by this certificate and its key."""
+
+    def version(self, name: str) -> object:
+        """An object that stays the same as long as the value does; for what is made of it once. None: there is none."""
 
     def authorities(self, name: str) -> str:
         """CA certificates in PEM, as SSLContext.load_verify_locations takes them for `cadata`."""

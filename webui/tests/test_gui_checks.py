@@ -12,6 +12,7 @@ from werkzeug.datastructures import MultiDict
 
 from agent.model import CHECKS, Check
 from agent.model.types import Name
+from agent.tests.secret_world import certificate
 from webui import check_form, describe, fields
 
 
@@ -138,6 +139,27 @@ def test_a_farm_is_pinged(browser, shared_agent):
     assert [check.type for check in shared_agent.client().farm("pinged").farm.checks] == ["icmp"]
     assert "ICMP echo" in browser.open("/farms").text
     shared_agent.client().delete_farm("pinged")
+
+
+def test_the_secrets_of_the_kind_that_is_wanted_are_offered(browser, shared_agent):
+    client = shared_agent.client()
+    pem, key = certificate()
+    for name, kind, value in (("ca", "authorities", pem), ("own", "certificate", pem + key), ("word", "text", "x")):
+        client.put_secret(name, kind, value)
+    browser.open("/farms/new")
+    browser.fill({"name": "shaken", "addresses": "192.0.2.91", "ports": "443"}, press="remove-check:0")
+    page = browser.fill({"check_kind": "tls"}, press="add-check")
+    for field, name in (("authorities", "ca"), ("certificate", "own")):
+        listed = page.one("input", id=f"checks-0-{field}").attributes["list"]
+        assert [option.attributes["value"] for option in page.one("datalist", id=listed).all("option")] == [name]
+    assert "list" not in page.one("input", id="checks-0-server_name").attributes
+    browser.fill({"checks-0-authorities": "gone"}, press="save")
+    assert "there is no secret gone that holds CA certificates" in browser.faults()["checks-0-authorities"]
+    page = browser.fill({"checks-0-authorities": "ca", "checks-0-fail_days": "3"}, press="save")
+    assert "TLS handshake, authorities ca, fail 3 days every 5 s" in page.text
+    client.delete_farm("shaken")
+    for name in ("ca", "own", "word"):
+        client.delete_secret(name)
 
 
 def test_a_kind_that_there_is_not_is_taken_for_the_first(browser):

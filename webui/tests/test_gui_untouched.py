@@ -7,6 +7,7 @@ import pytest
 from gui_agent import FARM
 
 from agent.model import CHECKS, Backend, Farm, SorryServer, validate
+from agent.tests.secret_world import certificate
 
 CHECK = {"interval": 0.7, "timeout": 0.3, "rise": 1, "fall": 100, "retry_interval": 0.5}
 CHECK |= {"address": "10.1.0.77", "invert": True}
@@ -25,6 +26,14 @@ UDP = {"type": "udp", "port": 514, "send": "0d 0a", "encoding": "hex", "expect":
 EXPECT = UDP | {"type": "expect", "banner": "^220[ -]"}
 SMTP = {"type": "smtp", "port": 25, "ehlo": "lb1.example.com", "starttls": True}
 OTHERS = [SMTP, EXPECT, UDP, UDP | {"answer": "optional", "expect": None}]
+TLS = {
+    "port": 8443,
+    "authorities": "untouched-ca",
+    "server_name": "www.example.com",
+    "certificate": "untouched-client",
+    "warn_days": 30,
+    "fail_days": 7,
+}
 BACKEND = {"address": "10.1.0.1", "port": 8080, "weight": 7, "tier": 3, "max_connections": 1000, "state": "drain"}
 LISTS = {"untouched-in": {"networks": ["192.0.2.0/24"]}, "untouched-out": {"networks": ["198.51.100.0/24"]}}
 
@@ -72,7 +81,14 @@ FARMS: dict[str, dict[str, Any]] = {
         "dscp_in": 46,
         "dscp_out": 63,
         "traffic_class": "bulk",
-        "checks": [CHECK | {"port": 53}, CHECK | {"port": 54, "interval": 9}, CHECK | {"type": "icmp"}, CHECK | HTTP],
+        "checks": [
+            CHECK | {"port": 53},
+            CHECK | {"port": 54, "interval": 9},
+            CHECK | {"type": "icmp"},
+            CHECK | HTTP,
+            CHECK | TLS | {"type": "tls"},
+            CHECK | HTTP | TLS | {"type": "https"},
+        ],
         "backends": {
             "b1": BACKEND,
             "b2": {"address": "10.1.0.2", "state": "disabled"},
@@ -130,6 +146,9 @@ def untouched(shared_agent):
     client = shared_agent.client()
     for name, content in LISTS.items():
         client.put_network_list(name, content)
+    pem, key = certificate()
+    for name, kind, value in (("untouched-ca", "authorities", pem), ("untouched-client", "certificate", pem + key)):
+        client.put_secret(name, kind, value)
     made = []
 
     def put(name):
@@ -142,6 +161,8 @@ def untouched(shared_agent):
         client.delete_farm(name)
     for name in LISTS:
         client.delete_network_list(name)
+    for name in ("untouched-ca", "untouched-client"):
+        client.delete_secret(name)
 
 
 @pytest.mark.parametrize("name", FARMS)

@@ -7,10 +7,11 @@ from pydantic import BeforeValidator, Field
 
 from agent.model.checks.check import Check, PortCheck
 from agent.model.checks.expect import ExpectCheck
-from agent.model.checks.http import HttpCheck
+from agent.model.checks.http import HttpCheck, HttpsCheck
 from agent.model.checks.icmp import IcmpCheck
 from agent.model.checks.smtp import SmtpCheck
 from agent.model.checks.tcp import TcpCheck
+from agent.model.checks.tls import TlsCheck, TlsSettings
 from agent.model.checks.udp import UdpCheck
 
 _DEFAULT = "tcp"
@@ -21,7 +22,7 @@ def _typed(value: Any) -> Any:
 
 
 AnyCheck = Annotated[
-    TcpCheck | IcmpCheck | HttpCheck | UdpCheck | ExpectCheck | SmtpCheck,
+    TcpCheck | TlsCheck | IcmpCheck | HttpCheck | HttpsCheck | UdpCheck | ExpectCheck | SmtpCheck,
     Field(discriminator="type"),
     BeforeValidator(_typed),
 ]
@@ -38,9 +39,12 @@ __all__ = [
     "Check",
     "ExpectCheck",
     "HttpCheck",
+    "HttpsCheck",
     "IcmpCheck",
     "PortCheck",
     "SmtpCheck",
     "TcpCheck",
+    "TlsCheck",
+    "TlsSettings",
     "UdpCheck",
 ]

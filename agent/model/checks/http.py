@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The HTTP check."""
+"""The HTTP check, and the same over TLS."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -9,10 +9,12 @@ from pydantic_core import PydanticCustomError
 
 from agent.model.checks.check import PortCheck
 from agent.model.checks.pattern import Pattern
+from agent.model.checks.tls import TlsSettings
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 """A header's name: RFC 9110, 5.1."""
 _OURS = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "upgrade"}
+_PORT = re.compile(r":[0-9]{1,5}$")
 _STATUS = re.compile(r"[1-5][0-9][0-9]")
 
 
@@ -69,12 +71,9 @@ Statuses = Annotated[
 """One status of HTTP, or a range of them."""
 
 
-class HttpCheck(PortCheck):
-    """A backend is well when it answers a request of HTTP/1.1 in time, with a status and a body as said."""
+class HttpRequest(PortCheck):
+    """What is asked by HTTP, and which answers are well."""
 
-    model_config = ConfigDict(title="HTTP")
-
-    type: Literal["http"] = Field(title="Type", description="The kind of check.")
     method: Literal["GET", "HEAD", "OPTIONS"] = Field(
         default="GET", title="Method", description="What is asked with; the answer to HEAD has no body."
     )
@@ -111,3 +110,24 @@ class HttpCheck(PortCheck):
         """Whether a status is one of those that are well."""
         spans = (each.partition("-") for each in self.statuses)
         return any(int(first) <= status <= int(last or first) for first, _, last in spans)
+
+
+class HttpCheck(HttpRequest):
+    """A backend is well when it answers a request of HTTP/1.1 in time, with a status and a body as said."""
+
+    model_config = ConfigDict(title="HTTP")
+
+    type: Literal["http"] = Field(title="Type", description="The kind of check.")
+
+
+class HttpsCheck(HttpRequest, TlsSettings):
+    """As HttpCheck, over TLS: a backend's certificate must be as said, too."""
+
+    model_config = ConfigDict(title="HTTPS")
+
+    type: Literal["https"] = Field(title="Type", description="The kind of check.")
+
+    @property
+    def asked_name(self) -> str | None:
+        """The name that is sent: by default that of the site."""
+        return self.server_name or (_PORT.sub("", self.host).strip("[]") if self.host else None)
