@@ -239,7 +239,9 @@ class Checker:
         except CheckFailed as error:
             outcome = str(error)
         except TimeoutError:
-            outcome = f"no answer within {target.check.timeout:g} s"
+            # Judged here and not by a clock of the probe's: of two that have run out, the later may win.
+            well = target.check.silence_is_well
+            outcome = Answer(None, "no refusal") if well else f"no answer within {target.check.timeout:g} s"
         except CheckNotMade as error:
             self._hinder(target, str(error))
             return False

@@ -48,6 +48,11 @@ class Check(Part):
         description="A backend is well when the try fails: for what must not answer.",
     )
 
+    @property
+    def silence_is_well(self) -> bool:
+        """Whether a backend is well that says nothing until the timeout."""
+        return False
+
     def __hash__(self) -> int:
         """By the pace: some kinds have fields without a hash, and few checks that differ are of one pace."""
         return hash((self.type, self.interval, self.timeout, self.rise, self.fall))

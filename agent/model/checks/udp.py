@@ -30,6 +30,11 @@ class UdpCheck(SendCheck):
         "well.",
     )
 
+    @property
+    def silence_is_well(self) -> bool:
+        """Where no answer is needed."""
+        return self.answer == "optional"
+
     def faults(self) -> Iterator[tuple[str, str]]:
         """What is wrong between the answer's fields, besides what can be wrong with what is sent."""
         yield from super().faults()
