@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table of check types: a type is a file with one class and one row here."""
 
+from agent.health.dns import DnsProbe
 from agent.health.expect import ExpectProbe
 from agent.health.http import HttpProbe
 from agent.health.https import HttpsProbe
@@ -14,7 +15,8 @@ from agent.health.udp import UdpProbe
 from agent.model.secret import SecretReader
 
 PROBES: dict[str, Probe] = {
-    probe.type: probe for probe in (TcpProbe(), IcmpProbe(), HttpProbe(), UdpProbe(), ExpectProbe(), SmtpProbe())
+    probe.type: probe
+    for probe in (TcpProbe(), IcmpProbe(), HttpProbe(), UdpProbe(), ExpectProbe(), SmtpProbe(), DnsProbe())
 }
 """The check types that use no secret, by the name that documents use."""
 

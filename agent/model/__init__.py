@@ -5,6 +5,7 @@ from agent.model.backend import Backend, SorryServer
 from agent.model.checks import (
     CHECKS,
     Check,
+    DnsCheck,
     ExpectCheck,
     HttpCheck,
     HttpsCheck,
@@ -42,6 +43,7 @@ __all__ = [
     "Check",
     "Codec",
     "Configuration",
+    "DnsCheck",
     "ExpectCheck",
     "Family",
     "Farm",

@@ -25,7 +25,15 @@ HTTP = {
 UDP = {"type": "udp", "port": 514, "send": "0d 0a", "encoding": "hex", "expect": "^ok"}
 EXPECT = UDP | {"type": "expect", "banner": "^220[ -]"}
 SMTP = {"type": "smtp", "port": 25, "ehlo": "lb1.example.com", "starttls": True}
-OTHERS = [SMTP, EXPECT, UDP, UDP | {"answer": "optional", "expect": None}]
+DNS = {"type": "dns", "port": 53, "name": "example.com", "record": "MX", "expect": "^10"}
+OTHERS = [
+    DNS,
+    DNS | {"rcode": "REFUSED", "expect": None},
+    SMTP,
+    EXPECT,
+    UDP,
+    UDP | {"answer": "optional", "expect": None},
+]
 TLS = {
     "port": 8443,
     "authorities": "untouched-ca",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Field
 
 from agent.model.checks.check import Check, PortCheck
+from agent.model.checks.dns import DnsCheck
 from agent.model.checks.expect import ExpectCheck
 from agent.model.checks.http import HttpCheck, HttpsCheck
 from agent.model.checks.icmp import IcmpCheck
@@ -22,7 +23,7 @@ def _typed(value: Any) -> Any:
 
 
 AnyCheck = Annotated[
-    TcpCheck | TlsCheck | IcmpCheck | HttpCheck | HttpsCheck | UdpCheck | ExpectCheck | SmtpCheck,
+    TcpCheck | TlsCheck | IcmpCheck | HttpCheck | HttpsCheck | UdpCheck | ExpectCheck | SmtpCheck | DnsCheck,
     Field(discriminator="type"),
     BeforeValidator(_typed),
 ]
@@ -37,6 +38,7 @@ __all__ = [
     "CHECKS",
     "AnyCheck",
     "Check",
+    "DnsCheck",
     "ExpectCheck",
     "HttpCheck",
     "HttpsCheck",
