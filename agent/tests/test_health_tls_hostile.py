@@ -150,7 +150,9 @@ async def test_who_never_parts_is_left_alone(kind):
     def serve(sock):
         with context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=True) as tls:
             if kind == "https":
-                tls.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 100_000)
+                # Who has the headers may be gone before all of the body is sent.
+                with suppress(OSError):
+                    tls.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 100_000)
             # Looked at, not read: what we send is never taken.
             poll = select.poll()
             poll.register(tls.fileno(), select.POLLRDHUP)
@@ -159,4 +161,4 @@ async def test_who_never_parts_is_left_alone(kind):
     with server(serve) as port:
         async with asyncio.timeout(SOON):
             assert await PROBES[kind].probe(target(kind, port, timeout=SOON))
-        assert await asyncio.to_thread(over.get, timeout=SOON)
+        assert await asyncio.to_thread(over.get, timeout=2 * SOON)
