@@ -3,6 +3,7 @@
 
 A small machine starts the image's kernel directly, on the image's root with a volatile layer above, and pytest is its
 only process. The checkout and pytest itself come on a second disk. No privilege is needed, no network is connected.
+Without names of files all of them are run, by two such machines at a time where there are two processors.
 """
 
 import os
@@ -12,13 +13,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from lab import acceleration, tools
 from lab.build import kernel_path, root_partition_path, tools_tree
 from lab.host import PROJECT
 
 SECONDS = 2700
+
+GUESTS = min(2, os.cpu_count() or 1)
+"""An emulated machine keeps one processor busy, and takes a GB of memory."""
 
 _INSIDE = Path(__file__).parent / "inside"
 
@@ -177,13 +183,46 @@ def kernel_tests() -> list[str]:
     return [str(file.relative_to(PROJECT)) for file in files if "mark.kernel" in file.read_text(encoding="utf-8")]
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run pytest with `arguments` in the guest, its output on ours; return its exit status."""
+def portions(files: Sequence[str], number: int) -> list[list[str]]:
+    """`files` in so many lists with about as many tests each."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-m", "kernel", *files]
+    told = subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.PIPE, text=True).stdout
+    counts = {file: int(count) for file, count in re.findall(r"^(\S+\.py): (\d+)$", told, re.MULTILINE)}
+    found: list[list[str]] = [[] for _ in range(number)]
+    for file in sorted(counts, key=lambda file: (-counts[file], file)):
+        min(found, key=lambda portion: sum(counts[each] for each in portion)).append(file)
+    return [sorted(portion) for portion in found]
+
+
+def run_all(arguments: Sequence[str], files: Sequence[str]) -> int:
+    """Run the tests of `files`, a portion in each of some guests; the first failure's exit status.
+
+    The first guest's output is seen as it comes, the others' afterwards.
+    """
+    first, *others = portions(files, GUESTS)
+    with ThreadPoolExecutor() as pool, tempfile.TemporaryDirectory(prefix="sluice-output-") as folder:
+        told = [Path(folder) / str(number) for number in range(len(others))]
+        running = [pool.submit(_run_into, file, [*arguments, *each]) for file, each in zip(told, others, strict=True)]
+        status = run([*arguments, *first])
+        for file, each in zip(told, running, strict=True):
+            ended = each.result()
+            status = status or ended
+            print(file.read_text(encoding="utf-8", errors="replace"), flush=True)
+        return status
+
+
+def _run_into(file: Path, arguments: Sequence[str]) -> int:
+    with file.open("wb") as output:
+        return run(arguments, output)
+
+
+def run(arguments: Sequence[str], output: IO[bytes] | None = None) -> int:
+    """Run pytest with `arguments` in the guest, its output on ours or in a file; return its exit status."""
     with tempfile.TemporaryDirectory(prefix="sluice-guest-") as folder:
-        return _run(Path(folder), arguments)
+        return _run(Path(folder), arguments, output)
 
 
-def _run(folder: Path, arguments: Sequence[str]) -> int:
+def _run(folder: Path, arguments: Sequence[str], output: IO[bytes] | None) -> int:
     command = tools.command(
         "qemu-system-x86_64",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none",
@@ -197,7 +236,7 @@ def _run(folder: Path, arguments: Sequence[str]) -> int:
     )  # fmt: skip
     try:
         result = subprocess.run(
-            command, check=False, env=tools.environment(), stdin=subprocess.DEVNULL, timeout=SECONDS
+            command, check=False, env=tools.environment(), stdin=subprocess.DEVNULL, stdout=output, timeout=SECONDS
         )
     except subprocess.TimeoutExpired:
         print(f"the guest was still running after {SECONDS} s", file=sys.stderr)
@@ -211,10 +250,10 @@ def _run(folder: Path, arguments: Sequence[str]) -> int:
 
 def main() -> int:
     """Run the kernel's tests, or those that the command line names."""
-    arguments = sys.argv[1:]
-    if not any(argument.startswith("agent/") for argument in arguments):
-        arguments += kernel_tests()
-    return run(["-m", "kernel", "--color=no", *arguments])
+    arguments = ["-m", "kernel", "--color=no", *sys.argv[1:]]
+    if any(argument.startswith("agent/") for argument in sys.argv[1:]):
+        return run(arguments)
+    return run_all(arguments, kernel_tests())
 
 
 if __name__ == "__main__":
